@@ -1,0 +1,1 @@
+"""What tracker, attribution and console agree on; imports nothing else of ours."""
