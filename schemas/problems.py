@@ -1,7 +1,8 @@
 """What is wrong with a file that a person wrote: where, what, and what would be right.
 
 A reader who mends one mistake must not meet the next one only then, so readers of files gather every problem
-before they raise. Used by settings and entity files; says nothing about requests, whose errors have another shape.
+before they raise. Used by settings and entity files; says nothing about requests, whose errors have another
+shape.
 """
 
 from __future__ import annotations

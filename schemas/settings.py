@@ -1,8 +1,9 @@
 """Settings: config.toml and the environment, read once at the start and passed as an argument.
 
-An unknown or malformed key stops the start, with every problem at once. A variable `LASTCOOKIE_<SECTION>_<KEY>` wins
-over the file; it is meant for secrets, but works for every key. What settings there are stands in settings_fields.py.
-Called by the command line; leaves out whether a missing file is an error (here it means all defaults).
+An unknown or malformed key stops the start, with every problem at once. A variable
+`LASTCOOKIE_<SECTION>_<KEY>` wins over the file; it is meant for secrets, but works for every key. What
+settings there are stands in settings_fields.py. Called by the command line; leaves out whether a missing file
+is an error (here: all defaults).
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ class SettingsError(FileError):
 
 
 def load(path: Path, data_dir: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Read the settings; a missing file is all defaults. `data_dir` (--data-dir) wins over file and environment.
+    """Read the settings; a missing file is all defaults. `data_dir` (--data-dir) wins over both.
 
-    Relative paths in file and environment are relative to the file's folder, `data_dir` to the working directory;
-    all come out absolute. Raises `SettingsError`.
+    Relative paths in file and environment are relative to the file's folder, `data_dir` to the working
+    directory; all come out absolute. Raises `SettingsError`.
     """
     try:
         text = parse_toml(path.read_text("utf-8") if path.exists() else "", str(path))
@@ -106,7 +107,7 @@ def _unknown_keys_in(name: str, section: Mapping[str, object], text: TomlText) -
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Variables that can only be meant as a setting: those of a section that exists. Others are not ours to judge."""
+    """Variables of a section that exists can only be meant as settings; others are not ours to judge."""
     known = [variable(row) for row in settings_table()]
     sections = tuple(f"{_PREFIX}{name.upper()}_" for name in section_types())
     for name in environ:

@@ -1,8 +1,8 @@
 """The table of settings: every section and key with its type, default, accepted values and meaning.
 
-The one source of truth: `settings.load` reads by it, config.toml is held against it by a test. A default is written
-as it would stand in TOML. Durations arrive as milliseconds and sizes as bytes, whatever their key is called.
-Leaves out how a file is read and how the environment overrides it (settings.py).
+The one source of truth: `settings.load` reads by it, config.toml is held against it by a test. A default is
+written as it would stand in TOML. Durations arrive as milliseconds and sizes as bytes, whatever the key is
+called. Leaves out how a file is read and how the environment overrides it (settings.py).
 """
 
 # ruff: noqa: RUF009 - setting() makes a dataclass field, which the rule cannot see
@@ -219,7 +219,7 @@ class Limits:
     spool_bytes_max: Bytes = setting(
         "1gb",
         kinds.size("1mb", "1024gb"),
-        "per worker; beyond it a click is redirected but not recorded, counted and alarmed, and a sale gets 503",
+        "per worker; beyond it clicks are redirected unrecorded, counted and alarmed, and sales get 503",
     )
     rate_clicks_per_ip: int = setting(
         100,

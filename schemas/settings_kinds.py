@@ -1,11 +1,10 @@
-"""The kinds of values that a setting may have: how each is written in TOML or in the environment, and what is accepted.
+"""Kinds of settings: how each is written, in TOML or the environment, and what is accepted.
 
 A kind turns what was written into what the code uses (`"75s"` into 75000 milliseconds, `"1gb"` into bytes,
-`"[::1]:80"` into host and port) or raises `ValueError` with a message for the person who wrote it.
-Used by the table of settings alone; the two parsers are also good for command-line options.
+`"[::1]:80"` into host and port) or raises `ValueError` with a message for the person who wrote it. Used by
+the table of settings alone; the two parsers are also good for command-line options.
 """
 
-# ruff: noqa: TRY004 - ValueError is how a kind says no, whatever was wrong
 from __future__ import annotations
 
 import ipaddress

@@ -2,7 +2,8 @@
 
 `tomllib` keeps no positions, so a second, lenient pass walks the text that `tomllib` has already accepted.
 Keys inside inline tables and arrays are not listed: they are found at the line of the key that holds them.
-Called by the readers of settings and entity files; raises nothing but `FileError`, and only on malformed TOML.
+Called by the readers of settings and entity files; raises nothing but `FileError`, and only on malformed
+TOML.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def _find_lines(text: str) -> dict[Path, int]:
 
 
 def _enter(names: tuple[str, ...], counts: dict[Path, int], is_array: bool) -> Path:
-    """The path of a table header: the name of each array table is followed by the index of its latest table."""
+    """The path of a table header: after the name of each array table comes the index of its latest table."""
     path: Path = ()
     for name in names[:-1]:
         path = (*path, name)
