@@ -1,0 +1,51 @@
+# Every target builds what it needs; `make help` lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test check e2e bench load lock clean
+
+help:    ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: installing it"; apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+install: $(READY) ## build .venv from requirements.lock: gives .venv/bin/lastcookie
+
+run: $(READY) ## start everything on embedded stores with the demo program; Ctrl-C drains and stops
+	@exec $(BIN)/lastcookie up
+
+demo: $(READY) ## three readers, two affiliates, one shop, over real HTTP against the running system
+	@$(BIN)/lastcookie demo
+
+test: $(READY) ## every test, on real Valkey, Redis 7, ClickHouse's engine and Chromium
+	@$(BIN)/python -m tests.needs
+	$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types, then the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+e2e: $(READY) ## the end-to-end tests alone
+	@$(BIN)/python -m tests.needs
+	$(BIN)/python -m pytest tests/end_to_end
+
+bench: $(READY) ## clicks a second beside nginx in the same run; Redis bytes per live visitor
+	$(BIN)/python -m loadtests.bench
+
+load: $(READY) ## a Locust journey that ends by comparing what it did with what the tables say
+	$(BIN)/python -m loadtests.load
+
+lock: $(READY) ## write requirements.lock anew
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean:   ## remove the environment and all state
+	rm -rf $(VENV) var
