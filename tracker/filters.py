@@ -28,7 +28,7 @@ FORWARDED_HOPS_MAX: Final = 16
 """Entries of X-Forwarded-For that are looked at, from the right."""
 
 ADDRESS_CHARACTERS_MAX: Final = 64
-"""Of one such entry: what is remembered is bounded in number and in length."""
+"""Of one such entry, longer ones are no address: what is remembered is bounded in number and in length."""
 
 _PLAIN_PATTERN: Final = re.compile(r"[a-z0-9 /-]+")
 
@@ -153,7 +153,7 @@ def client_ip(peer: str, x_forwarded_for: bytes | None, trusted_proxies: Trusted
         return peer
     nearest = peer
     for entry in reversed(x_forwarded_for.decode("latin-1").rsplit(",", FORWARDED_HOPS_MAX)):
-        address = normalise_ip(entry.strip()[:ADDRESS_CHARACTERS_MAX])
+        address = normalise_ip(entry) if len(entry) <= ADDRESS_CHARACTERS_MAX else ""
         if not address:
             break
         nearest = address

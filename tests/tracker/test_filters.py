@@ -256,7 +256,7 @@ PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8:ffff::/48"])
         ("2001:db8:ffff::9", b"198.51.100.1", PROXIES, "198.51.100.1"),
         ("", b"198.51.100.1", PROXIES, ""),
         ("testclient", b"198.51.100.1", PROXIES, "testclient"),
-        ("10.0.0.1", b"198.51.100.1" + b"0" * ADDRESS_CHARACTERS_MAX, PROXIES, "10.0.0.1"),
+        ("10.0.0.1", b"198.51.100.1:" + b"9" * ADDRESS_CHARACTERS_MAX, PROXIES, "10.0.0.1"),
         ("10.0.0.1", b"198.51.100.1" + b", 10.0.0.2" * (FORWARDED_HOPS_MAX - 1), PROXIES, "198.51.100.1"),
         ("10.0.0.1", b"1.2.3.4, 198.51.100.1" + b", 10.0.0.2" * FORWARDED_HOPS_MAX, PROXIES, "10.0.0.2"),
     ],
