@@ -58,6 +58,7 @@ _HOST_ENTRY: Final = re.compile(
 )
 _HOST_ENTRY_HELP: Final = "an allowed host is a host name, or '*.' and a host name, with or without ':port'"
 _UNSAFE_IN_HEADER: Final = re.compile(r"[^!-~]")
+_ATTRIBUTES: Final = ("href", "protocol", "username", "password", "host", "hostname", "port", "host_type")
 _DOT_SEGMENTS: Final = (b".", b"..")
 
 
@@ -313,7 +314,7 @@ def _parse(url: str, length_max: int | None = URL_LENGTH_MAX) -> _Parsed:
     """`url` as a browser reads it, if it is a web address without credentials; else `DestinationError`."""
     _check_text(url, length_max)
     try:
-        found = parse_url(url)
+        found = parse_url(url, _ATTRIBUTES)
     except ValueError as error:
         raise DestinationError("url_malformed", "not a URL that a browser would open") from error
     if found["protocol"] not in DEFAULT_PORTS:
