@@ -1,8 +1,8 @@
-"""Kinds of settings: how each is written, in TOML or the environment, and what is accepted.
+"""Kinds of values that a person writes: how, in TOML or the environment, and what is accepted.
 
 A kind turns what was written into what the code uses (`"75s"` into 75000 milliseconds, `"1gb"` into bytes,
 `"[::1]:80"` into host and port) or raises `ValueError` with a message for the person who wrote it. Used by
-the table of settings alone; the two parsers are also good for command-line options.
+the table of settings and the keys of entities; the parsers are also good for command-line options.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from schemas import settings_kinds as kinds
-from schemas.settings_kinds import Address, Bytes, Kind, Milliseconds, Network
+from schemas import kinds
+from schemas.kinds import Address, Bytes, Kind, Milliseconds, Network
 from schemas.terms import KEYS
 
 

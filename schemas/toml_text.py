@@ -66,12 +66,13 @@ def _find_lines(text: str) -> dict[Path, int]:
             names, position = _read_key(text, position + 1 + is_array)
             table = _enter(names, counts, is_array)
             position = text.index("]", position) + 1 + is_array
-            lines.setdefault(table, line)
+            key = table
         else:
             names, position = _read_key(text, position)
-            for depth in range(1, len(names) + 1):
-                lines.setdefault(table + names[:depth], line)
             position = _skip_value(text, position)
+            key = table + names
+        for depth in range(1, len(key) + 1):
+            lines.setdefault(key[:depth], line)
         position = _skip_blank(text, position)
     return lines
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import settings_kinds as kinds
-from schemas.settings_kinds import Address, Kind, parse_address, parse_bytes
+from schemas import kinds
+from schemas.kinds import Address, Kind, parse_address, parse_bytes
 
 ACCEPTED: list[tuple[Kind, object, object]] = [
     (kinds.text("[a-z]+", "letters"), "abc", "abc"),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.kinds import Address
 from schemas.problems import Problem
 from schemas.settings import SettingsError, load, variable
 from schemas.settings_fields import Setting, Settings, settings_table
-from schemas.settings_kinds import Address
 
 PROJECT_CONFIG = Path(__file__).parents[2] / "config.toml"
 DEMO = {("demo", "entities"): "demo/entities.toml", ("demo", "shop_listen"): "127.0.0.1:8082"}
