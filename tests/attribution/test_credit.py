@@ -70,6 +70,11 @@ def test_a_click_id_names_its_visitor_whatever_became_of_the_click() -> None:
     assert outcome(judge(touches, sale=sale)) == ("bob", "c2", "click", {"c1": "AFTER_SALE", "c2": "WON"})
 
 
+def test_a_click_id_of_another_program_names_nobody() -> None:
+    touches = [touch("c1", 5, program="q"), touch("c2", 9, program="p")]
+    assert judge(touches, sale=Sale("o1", NOW, program="p", click_ids=("c1",))).candidates == ()
+
+
 def test_a_visitor_of_another_program_is_found_only_in_the_sale_s_own() -> None:
     touches = [touch("c1", 5, program="q"), touch("c2", 9, "bob", program="p")]
     sale = Sale("o1", NOW, program="p", visitors=("v1",))
@@ -202,6 +207,14 @@ def test_once_a_click_has_earned_nothing_up_to_it_earns_again(past: PastCredit, 
     assert [str(reason_of(credit, click_id)) for click_id in ("c1", "c2", "c3")] == reasons
     for repeat in ("window", "customer"):
         assert judge(touches, {"repeat": repeat}, credited=[past]).click_id == "c3"
+
+
+def test_once_the_last_of_several_clicks_that_earned_counts() -> None:
+    credited = [
+        PastCredit(f"o{click_id}", NOW, affiliate="x", click_id=click_id) for click_id in ("c1", "c2")
+    ]
+    credit = judge([touch("c1", 9), touch("c2", 5)], {"repeat": "once"}, credited=credited)
+    assert outcome(credit) == (None, None, "none", {"c1": "CONSUMED", "c2": "CONSUMED"})
 
 
 @pytest.mark.parametrize(
