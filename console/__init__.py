@@ -1,0 +1,1 @@
+"""Everything a person touches: web pages, commands, reports, SQL."""
