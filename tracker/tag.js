@@ -2,10 +2,10 @@
    lastcookie("sale", {order_id, amount, currency}) reports with that click id; without one, too.
    Attributes: data-program, data-param (click_id), data-days (30), data-domain (this host alone).
    Programs on one page need a data-param each: a click id does not show whose it is. */
-((page, doc) => {
+(() => {
   "use strict";
   const shape = /^[\w-]{32}$/;
-  const earlier = page.lastcookie; // the snippet's queue, or another run of this file
+  const earlier = window.lastcookie; // the snippet's queue, or another run of this file
 
   // The page goes on, whatever happens.
   const quietly = run => (...values) => { try { run(...values); } catch {} };
@@ -14,7 +14,7 @@
   const idsIn = (pairs, name) => pairs.filter(pair => pair.startsWith(name + "="))
     .map(pair => pair.slice(name.length + 1)).filter(value => shape.test(value));
   const stored = program => {
-    try { return idsIn(doc.cookie.split("; "), "_lc_" + program)[0]; } catch {} // a sandboxed frame
+    try { return idsIn(document.cookie.split("; "), "_lc_" + program)[0]; } catch {} // a sandboxed frame
   };
 
   // Other parameters and the fragment keep their bytes.
@@ -26,7 +26,7 @@
     const [id] = idsIn(parts(report.landed)[1].split("&"), param);
     report.tags.set(program, { id, url: new URL("/v1/events", script.src).href });
     if (!id || !program) return;
-    doc.cookie = `_lc_${program}=${id}; Path=/; SameSite=Lax; Max-Age=${days * 86400}` +
+    document.cookie = `_lc_${program}=${id}; Path=/; SameSite=Lax; Max-Age=${days * 86400}` +
       (domain ? "; Domain=" + domain : "") + (location.protocol == "https:" ? "; Secure" : "");
     if (stored(program) != id) return; // without cookies only the URL keeps it
     const [path, query, fragment] = parts(location.href);
@@ -34,23 +34,22 @@
     history.replaceState(history.state, "", path + (rest && "?" + rest) + fragment);
   });
 
-  const report = earlier && earlier.tags ? earlier : quietly((goal, sale) => {
+  const report = earlier?.tags ? earlier : quietly((goal, sale) => {
     const [[first, tag]] = report.tags;
-    const body = { program: first, goal };
-    for (const key in sale) { // 0.1 + 0.2 is 0.3
-      body[key] = typeof sale[key] == "number" ? String(+sale[key].toFixed(4)) : sale[key];
-    }
+    const body = Object.assign({ program: first, goal }, sale);
     const { id, url } = report.tags.get(body.program) || { url: tag.url };
     body.click_id = body.click_id || id || stored(body.program);
-    const text = JSON.stringify(body); // text/plain: no preflight
-    if (navigator.sendBeacon && navigator.sendBeacon(url, text)) return;
+    const text = JSON.stringify(body, (key, value) => // amounts in decimal: 0.1 + 0.2 is 0.3
+      typeof value == "number" && key != "quantity" ? String(+value.toFixed(4)) : value);
+    // As text/plain, which needs no preflight.
+    if (navigator.sendBeacon?.(url, text)) return;
     fetch(url, { method: "POST", body: text, keepalive: true, mode: "no-cors", credentials: "include" })
       .catch(() => {});
   });
-  page.lastcookie = report;
+  window.lastcookie = report;
   report.landed = report.landed || location.href;
   report.tags = report.tags || new Map();
-  const scripts = doc.querySelectorAll('script[data-program][src*="/tag.js"]');
-  [...scripts, doc.currentScript].forEach(register);
-  if (report != earlier && earlier) (earlier.q || []).forEach(call => report(...call));
-})(window, document);
+  const scripts = document.querySelectorAll('script[data-program][src*="/tag.js"]');
+  [...scripts, document.currentScript].forEach(register);
+  if (report != earlier) earlier?.q?.forEach(call => report(...call));
+})();

@@ -228,13 +228,15 @@ class TestReport:
         report = reports(web)[0]
         assert (report["order_id"], report["amount"], report["ts"]) == ("1001", "0.3", "1767225600000")
 
-    def test_items_stay_what_they_are(self, web: Sites, page: Page) -> None:
+    def test_prices_of_items_become_decimal_strings_and_quantities_stay_numbers(
+        self, web: Sites, page: Page
+    ) -> None:
         page.goto(web.url("shop"))
         page.evaluate(
-            "lastcookie('lead', {order_id: 'A-1', items: [{sku: 'b', price: '1.00', quantity: 2}]})"
+            "lastcookie('lead', {order_id: 'A-1', items: [{sku: 'b', price: 3 * 1.1, quantity: 2}]})"
         )
         report = reports(web)[0]
-        assert (report["goal"], report["items"]) == ("lead", [{"sku": "b", "price": "1.00", "quantity": 2}])
+        assert (report["goal"], report["items"]) == ("lead", [{"sku": "b", "price": "3.3", "quantity": 2}])
 
     def test_the_shops_own_click_id_comes_first(self, web: Sites, page: Page) -> None:
         """As where he kept it with the cart."""
