@@ -130,9 +130,7 @@ def _position(touch: Touch) -> tuple[int, str]:
     return touch.ts, touch.click_id
 
 
-def _find_consumed(
-    sale: Sale, candidates: Sequence[Touch], credited: Sequence[PastCredit]
-) -> tuple[int, str] | None:
+def _find_consumed(sale: Sale, candidates: Sequence[Touch], credited: Sequence[PastCredit]) -> tuple[int, str] | None:
     """The last candidate that earned another order of this goal: none up to it earns again."""
     earned = {
         credit.click_id

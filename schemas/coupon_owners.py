@@ -37,9 +37,7 @@ def change_owners(owners: Sequence[Owner], given: Mapping[str, Any], at: int) ->
         raise OwnersError("affiliate", "missing")
     known = _known(owners, affiliate, given.get("from"), at)
     if known is None:
-        return _take_over(
-            owners, _owner(affiliate, given.get("from", at), given.get("to")), "from" not in given
-        )
+        return _take_over(owners, _owner(affiliate, given.get("from", at), given.get("to")), "from" not in given)
     if "to" in given:
         return _replace(owners, known, known | {"to": given["to"]})
     if given.get("status") == "active" and all(_ended(owner, at) for owner in owners):
@@ -71,9 +69,7 @@ def _known(owners: Sequence[Owner], affiliate: str, start: int | None, at: int) 
     if start is None:
         owner = _owner_at(owners, at)
         return owner if owner and owner["affiliate"] == affiliate else None
-    return next(
-        (owner for owner in owners if (owner["affiliate"], owner["from"]) == (affiliate, start)), None
-    )
+    return next((owner for owner in owners if (owner["affiliate"], owner["from"]) == (affiliate, start)), None)
 
 
 def _take_over(owners: Sequence[Owner], new: Owner, cuts: bool) -> list[Owner]:
@@ -107,9 +103,7 @@ def _checked(owners: list[Owner], new: Owner) -> list[Owner]:
 
 def _two_owners(owner: Owner) -> OwnersError:
     end = "without end" if owner["to"] is None else f"until {owner['to']}"
-    return OwnersError(
-        "affiliate", f'two owners at one time: "{owner["affiliate"]}" from {owner["from"]} {end}'
-    )
+    return OwnersError("affiliate", f'two owners at one time: "{owner["affiliate"]}" from {owner["from"]} {end}')
 
 
 def _owner(affiliate: str, start: int, to: int | None) -> Owner:

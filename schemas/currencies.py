@@ -22,7 +22,5 @@ CODES_BY_EXPONENT = {
     4: "CLF UYW",
 }
 
-EXPONENTS: dict[str, int] = {
-    code: exponent for exponent, codes in CODES_BY_EXPONENT.items() for code in codes.split()
-}
+EXPONENTS: dict[str, int] = {code: exponent for exponent, codes in CODES_BY_EXPONENT.items() for code in codes.split()}
 """By alphabetic code, the number of decimal digits of the minor unit: EUR 2, JPY 0, KWD 3."""

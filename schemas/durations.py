@@ -29,9 +29,7 @@ def format_duration(duration_ms: int) -> str:
     ValueError for what `parse_duration` could not give back: a negative one, or a fraction of a second.
     """
     if duration_ms < 0 or duration_ms % UNITS_MS["s"]:
-        raise ValueError(
-            f"{duration_ms} ms can't be written as a duration: not a whole number of seconds from 0s"
-        )
+        raise ValueError(f"{duration_ms} ms can't be written as a duration: not a whole number of seconds from 0s")
     if duration_ms == 0:
         return "0s"
     letter = next(letter for letter, unit_ms in UNITS_MS.items() if duration_ms % unit_ms == 0)

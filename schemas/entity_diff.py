@@ -48,9 +48,7 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def diff(
-    current: Mapping[EntityKey, Record], file: EntityFile, at: int, terms_defaults: Mapping[str, object]
-) -> Plan:
+def diff(current: Mapping[EntityKey, Record], file: EntityFile, at: int, terms_defaults: Mapping[str, object]) -> Plan:
     """The plan of applying the file at `at` (ms) to what there is; raises `EntityError` with every problem.
 
     `terms_defaults` are complete: config.toml's [attribution] (`Settings.terms_defaults`).
@@ -81,9 +79,7 @@ def _event(entry: Entry, at: int, record: Record) -> EntityEvent:
     return {"type": entry.type, "id": entry.id, "at": at, "data": record}
 
 
-def _lines(
-    entry: Entry, current: Mapping[EntityKey, Record], records: Mapping[EntityKey, Record]
-) -> Iterator[str]:
+def _lines(entry: Entry, current: Mapping[EntityKey, Record], records: Mapping[EntityKey, Record]) -> Iterator[str]:
     return describe_change(entry.type, entry.id, current.get(entry.key), records[entry.key])
 
 
@@ -95,9 +91,7 @@ def _problems(entry: Entry, before: Record | None, known: set[EntityKey]) -> Ite
                 yield entry.problem(key, f"missing: {entry.type} {entry.id} is new")
     for key in ("merchant", "program", "affiliate"):
         if entry.type != key and key in entry.given and (key, entry.given[key]) not in known:
-            yield entry.problem(
-                key, f'unknown {key} "{entry.given[key]}"', "an id of this file or applied before"
-            )
+            yield entry.problem(key, f'unknown {key} "{entry.given[key]}"', "an id of this file or applied before")
     owner = before["merchant"] if before is not None and entry.type == "program" else None
     if owner and entry.given.get("merchant", owner) != owner:
         yield entry.problem("merchant", f'the program belongs to merchant "{owner}" for ever')

@@ -104,9 +104,7 @@ class _Reading:
         lines = {key: self.toml.line((*self.path, key)) for key in table}
         line = self.toml.line(self.path)
         required = self.entity_type.required
-        return Entry(
-            name, _identify(name, given), _gather_money(name, given), self.toml.file, line, lines, required
-        )
+        return Entry(name, _identify(name, given), _gather_money(name, given), self.toml.file, line, lines, required)
 
     def _read(self, key: str, value: object, given: dict[str, Any]) -> None:
         kind = self.entity_type.keys[key]

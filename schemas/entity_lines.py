@@ -32,9 +32,7 @@ def describe_change(kind: str, entity_id: str, before: Record | None, after: Rec
 def host_overlaps(records: Mapping[EntityKey, Record], named: set[str]) -> Iterator[str]:
     """Warnings for pairs of programs of one merchant that share hosts, one of them among those named."""
     programs = [
-        record
-        for (kind, _), record in sorted(records.items())
-        if kind == "program" and record["status"] != "removed"
+        record for (kind, _), record in sorted(records.items()) if kind == "program" and record["status"] != "removed"
     ]
     for one, other in combinations(programs, 2):
         if one["merchant"] == other["merchant"] and named & {one["id"], other["id"]}:
@@ -64,17 +62,13 @@ def _changes(before: Record, after: Record) -> Iterator[tuple[str, str, str]]:
             yield key, _shown(was), _shown(now)
 
 
-def _term_changes(
-    was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, str, str]]:
+def _term_changes(was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
     before = {key: value for key, value in was[-1].items() if key != "from"}
     after = {key: value for key, value in now[-1].items() if key != "from"}
     yield from _key_changes("attribution.", before, after)
 
 
-def _key_changes(
-    prefix: str, was: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, str, str]]:
+def _key_changes(prefix: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for key, value in now.items():
         if was.get(key) != value:
             yield prefix + key, _shown(was.get(key)), _shown(value)

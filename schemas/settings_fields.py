@@ -45,21 +45,15 @@ def term(key: str, doc: str) -> Any:
 class Server:
     """The processes that listen."""
 
-    public_url: str = setting(
-        "http://localhost:8080", kinds.base_url(), "what readers and shops call the edge by"
-    )
+    public_url: str = setting("http://localhost:8080", kinds.base_url(), "what readers and shops call the edge by")
     listen: Address = setting("127.0.0.1:8080", kinds.address(), "the edge")
-    admin_listen: Address = setting(
-        "127.0.0.1:8081", kinds.address(), "health, metrics, SQL, console: keep it private"
-    )
-    workers: int = setting(0, kinds.integer(0, 64), "tracker processes; 0: one per core")
+    admin_listen: Address = setting("127.0.0.1:8081", kinds.address(), "health, metrics, SQL, console: keep it private")
+    workers: int = setting(0, kinds.integer(0, 32), "tracker processes; 0: one per core")
     node: int = setting(0, kinds.integer(0, 31), "number of this machine among several; no two alike")
     trusted_proxies: tuple[Network, ...] = setting(
         [], kinds.networks(), "networks of the proxies whose X-Forwarded-For and -Proto are believed"
     )
-    keep_alive: Milliseconds = setting(
-        "75s", kinds.duration("0s", "1h"), "an idle connection is closed after this"
-    )
+    keep_alive: Milliseconds = setting("75s", kinds.duration("0s", "1h"), "an idle connection is closed after this")
     header_timeout: Milliseconds = setting(
         "5s", kinds.duration("1s", "5m"), "a request whose headers take longer is dropped"
     )
@@ -131,9 +125,7 @@ class ClickHouse:
     insert_bytes_max: Bytes = setting(
         "16mb", kinds.size("64kb", "256mb"), "a batch of the loader with this many bytes is inserted at once"
     )
-    flush_after_ms: int = setting(
-        200, kinds.integer(1, 60_000), "a smaller batch is inserted after this wait"
-    )
+    flush_after_ms: int = setting(200, kinds.integer(1, 60_000), "a smaller batch is inserted after this wait")
     memory_max: Bytes = setting(
         "4gb", kinds.size("256mb", "4096gb"), "of the embedded engine; a query that needs more fails"
     )
@@ -144,9 +136,7 @@ class ClickHouse:
 class Cookie:
     """The visitor's cookie at the edge."""
 
-    name: str = setting(
-        "lc", kinds.text("[A-Za-z0-9_-]{1,64}", "up to 64 of A-Z a-z 0-9 - _"), "of the cookie"
-    )
+    name: str = setting("lc", kinds.text("[A-Za-z0-9_-]{1,64}", "up to 64 of A-Z a-z 0-9 - _"), "of the cookie")
     gpc: str = setting(
         "no_cookie",
         kinds.choice("no_cookie", "cookie"),
@@ -192,9 +182,7 @@ class Limits:
     """Every queue, batch, body and rate, and what happens at the limit."""
 
     url_bytes: int = setting(8192, kinds.integer(256, 65_536), "beyond it 414")
-    header_bytes: int = setting(
-        16_384, kinds.integer(1024, 131_072), "all headers of a request; beyond it 431"
-    )
+    header_bytes: int = setting(16_384, kinds.integer(1024, 131_072), "all headers of a request; beyond it 431")
     header_count: int = setting(100, kinds.integer(10, 1000), "beyond it 431")
     body_bytes: int = setting(65_536, kinds.integer(1024, 16_777_216), "beyond it 413")
     batch_body_bytes: int = setting(
@@ -202,17 +190,13 @@ class Limits:
         kinds.integer(1024, 67_108_864),
         "body of a batch of conversions or reversals; beyond it 413",
     )
-    batch_items: int = setting(
-        1000, kinds.integer(1, 10_000), "conversions or reversals in one request; beyond it 413"
-    )
+    batch_items: int = setting(1000, kinds.integer(1, 10_000), "conversions or reversals in one request; beyond it 413")
     clicks_in_flight_max: int = setting(
         4096,
         kinds.integer(1, 1_000_000),
         "per worker, waiting for the log; beyond it new clicks go to the spool",
     )
-    batch_clicks_max: int = setting(
-        512, kinds.integer(1, 4096), "in one append; the others wait for the next"
-    )
+    batch_clicks_max: int = setting(512, kinds.integer(1, 4096), "in one append; the others wait for the next")
     batch_delay_us: int = setting(
         0, kinds.integer(0, 100_000), "microseconds that an append waits for company; 0: goes at once"
     )
@@ -227,7 +211,7 @@ class Limits:
         "a second, address and worker; beyond it clicks are redirected and flagged blocked; 0: off",
     )
     rate_clicks_per_visitor: int = setting(
-        20,
+        500,
         kinds.integer(0, 1_000_000),
         "a second, visitor and worker; beyond it clicks are redirected and flagged blocked; 0: off",
     )
@@ -236,9 +220,7 @@ class Limits:
     )
     sql_seconds: int = setting(30, kinds.integer(1, 3600), "a person's query that takes longer fails")
     sql_memory: Bytes = setting("1gb", kinds.size("16mb", "1024gb"), "a person's query that needs more fails")
-    sql_rows: int = setting(
-        100_000, kinds.integer(1, 10_000_000), "a person's query with a longer answer fails"
-    )
+    sql_rows: int = setting(100_000, kinds.integer(1, 10_000_000), "a person's query with a longer answer fails")
     sql_threads: int = setting(1, kinds.integer(1, 256), "of one person's query")
     sql_concurrency: int = setting(2, kinds.integer(1, 64), "people's queries at once; one more gets 429")
 
@@ -270,9 +252,7 @@ class Geo:
 class Demo:
     """A program to try things with; leave it empty in production."""
 
-    entities: Path | None = setting(
-        "", kinds.optional_path(), "a file for `apply`, applied at the start; empty: none"
-    )
+    entities: Path | None = setting("", kinds.optional_path(), "a file for `apply`, applied at the start; empty: none")
     shop_listen: Address | None = setting("", kinds.optional_address(), "the demo shop; empty: none")
 
 
@@ -296,8 +276,7 @@ class Settings:
     def terms_defaults(self) -> dict[str, object]:
         """The keys of [attribution] as plain JSON values: the terms of a program that says nothing."""
         return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self.attribution).items()
+            name: list(value) if isinstance(value, tuple) else value for name, value in vars(self.attribution).items()
         }
 
 

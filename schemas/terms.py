@@ -93,9 +93,7 @@ KEYS: dict[str, Key] = {
     "rule": _one_of("last_cookie", "first_cookie"),
     "window": _duration("30d", "; 0s admits nothing"),
     "view_window": _duration("0s", "; 0s: views earn nothing"),
-    "late_click_guard": Key(
-        "0s", f"a duration up to {LATE_CLICK_GUARD_MAX}; 0s is off", _read_guard, format_duration
-    ),
+    "late_click_guard": Key("0s", f"a duration up to {LATE_CLICK_GUARD_MAX}; 0s is off", _read_guard, format_duration),
     "coupon": _one_of("fallback", "override", "if_involved", "ignore"),
     "repeat": _one_of("window", "once", "customer"),
     "customer_window": _duration("365d"),
@@ -164,9 +162,7 @@ def _read_versions(values: Sequence[object]) -> list[Terms]:
     for place, value in enumerate(values):
         version = parse_terms(value)
         if version.from_ms is None:
-            raise TermsError(
-                f"terms[{place}]: from: missing; accepted: milliseconds, in every version of a list"
-            )
+            raise TermsError(f"terms[{place}]: from: missing; accepted: milliseconds, in every version of a list")
         if version.from_ms in versions:
             raise TermsError(
                 f"terms[{place}]: from: {version.from_ms} twice; accepted: a different one in each version"

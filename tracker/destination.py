@@ -90,9 +90,7 @@ class Template:
         self.constant = None if uses else literals[0]
         self.macros = frozenset(name for name, _ in uses)
         self._first = literals[0]
-        self._uses = tuple(
-            (name, in_path, after) for (name, in_path), after in zip(uses, literals[1:], strict=True)
-        )
+        self._uses = tuple((name, in_path, after) for (name, in_path), after in zip(uses, literals[1:], strict=True))
 
     def expand(self, values: Mapping[str, str]) -> str:
         """The URL with every macro's value in its place, in one pass; a missing value is empty."""
@@ -127,9 +125,7 @@ def _macro_names(url: str) -> list[str]:
     if authority is None:
         raise DestinationError("url_scheme", "a destination begins with http:// or https:// and a host")
     if "{" in authority[1] or "}" in authority[1]:
-        raise DestinationError(
-            "macro_in_host", "macros are for path, query and fragment, not for host or port"
-        )
+        raise DestinationError("macro_in_host", "macros are for path, query and fragment, not for host or port")
     if "@" in authority[1]:
         raise DestinationError("url_credentials", "a destination has no user name or password")
     names = _MACRO.findall(url)
@@ -157,9 +153,7 @@ def _unused_word(url: str) -> str:
 def _check_without_values(url: str) -> None:
     """With all macros empty the URL must be what the parser writes: no segment may become `.` or `..`."""
     if _parse(url).href != url:
-        raise DestinationError(
-            "macro_in_dot_segment", "without its macros a path segment would be '.' or '..'"
-        )
+        raise DestinationError("macro_in_dot_segment", "without its macros a path segment would be '.' or '..'")
 
 
 def _encode_value(value: str, in_path: bool) -> str:
@@ -213,8 +207,7 @@ def _is_listed(parsed: "_Parsed", rules: frozenset[_HostRule]) -> bool:
     parents = [".".join(labels[depth:]) for depth in range(1, len(labels))]
     ports = [parsed.port] if parsed.port else ["", DEFAULT_PORTS[parsed.protocol]]
     return any(
-        _HostRule(False, host, port) in rules
-        or any(_HostRule(True, parent, port) in rules for parent in parents)
+        _HostRule(False, host, port) in rules or any(_HostRule(True, parent, port) in rules for parent in parents)
         for port in ports
     )
 
@@ -243,9 +236,7 @@ def _host_rule(entry: str) -> _HostRule:
     if "" in name.split("."):
         raise DestinationError("host_malformed", "an allowed host has no empty labels")
     if wildcard and (parsed.host_type != HostType.DEFAULT or "." not in name):
-        raise DestinationError(
-            "host_wildcard", "'*.' needs two labels or more behind it, such as *.shop.example"
-        )
+        raise DestinationError("host_wildcard", "'*.' needs two labels or more behind it, such as *.shop.example")
     if port and not 0 < int(port) < 65536:
         raise DestinationError("host_malformed", "a port is 1 to 65535")
     return _HostRule(bool(wildcard), name, str(int(port)) if port else "")

@@ -66,9 +66,7 @@ def is_bot(user_agent: bytes | None) -> bool:
 def _is_bot(user_agent: bytes) -> bool:
     text = user_agent.decode("latin-1").strip().lower()
     words, patterns = _bot_signs()
-    return (
-        not text or any(word in text for word in words) or any(pattern.search(text) for pattern in patterns)
-    )
+    return not text or any(word in text for word in words) or any(pattern.search(text) for pattern in patterns)
 
 
 @cache
@@ -162,9 +160,7 @@ def client_ip(peer: str, x_forwarded_for: bytes | None, trusted_proxies: Trusted
     return nearest
 
 
-def forwarded_proto(
-    scheme: str, peer: str, x_forwarded_proto: bytes | None, trusted_proxies: TrustedProxies
-) -> str:
+def forwarded_proto(scheme: str, peer: str, x_forwarded_proto: bytes | None, trusted_proxies: TrustedProxies) -> str:
     """What a trusted peer says it was asked by, `http` or `https`, else the connection's own `scheme`."""
     if not x_forwarded_proto or peer not in trusted_proxies:
         return scheme

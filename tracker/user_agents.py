@@ -32,9 +32,7 @@ class Agent(NamedTuple):
 _TELEVISION: Final = re.compile(r"TV|\bCrKey\b|BRAVIA|\bAFT[A-Z]|PlayStation|Xbox|Nintendo")
 _TABLET: Final = re.compile(r"iPad|Tablet|PlayBook|Kindle|Silk/|\bKF[A-Z]{2,}\b")
 _MOBILE: Final = re.compile(r"Mobi|iPhone|iPod|Opera Mini|BlackBerry|J2ME|MIDP")
-_DESKTOP_SYSTEM: Final = re.compile(
-    r"Windows|Mac OS X|Chrome OS|Linux|Ubuntu|Debian|Fedora|Mint|SUSE|Red Hat|BSD$"
-)
+_DESKTOP_SYSTEM: Final = re.compile(r"Windows|Mac OS X|Chrome OS|Linux|Ubuntu|Debian|Fedora|Mint|SUSE|Red Hat|BSD$")
 
 
 def parse(user_agent: str) -> Agent:

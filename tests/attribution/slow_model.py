@@ -34,9 +34,7 @@ class SlowModel:
         if self.rule_at(self.ts, "identity") == "customer" and customer is not None:
             self.visitors += case.get("identities", {}).get(customer, [])
         self.candidates = [
-            one
-            for one in case["touches"]
-            if one["program"] == self.sale["program"] and one["visitor"] in self.visitors
+            one for one in case["touches"] if one["program"] == self.sale["program"] and one["visitor"] in self.visitors
         ]
 
     def rule_at(self, at: int, key: str) -> Any:
@@ -68,9 +66,7 @@ class SlowModel:
         if self.rule_at(self.ts, "self_referral") != "reject":
             return False
         his = self.affiliate(name)
-        is_customer = self.sale.get("customer_id") is not None and self.sale["customer_id"] in his.get(
-            "customers", []
-        )
+        is_customer = self.sale.get("customer_id") is not None and self.sale["customer_id"] in his.get("customers", [])
         return is_customer or any(visitor in his.get("visitors", []) for visitor in self.visitors)
 
     def earned(self, click_id: str) -> bool:

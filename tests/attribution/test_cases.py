@@ -74,9 +74,7 @@ def test_a_null_goal_and_method_of_a_credited_sale_are_sale_and_click() -> None:
     sale = SALE | {"customer_id": "k1"}
     credited = [CREDITED | {"affiliate": "bob", "customer_id": "k1", "click_id": "c1"}]
     assert decided(terms={"repeat": "once"}, credited=credited)["losers"] == {"c1": "CONSUMED"}
-    assert (
-        decided(terms={"repeat": "customer"}, credited=credited, sale=sale, touches=[])["affiliate"] == "bob"
-    )
+    assert decided(terms={"repeat": "customer"}, credited=credited, sale=sale, touches=[])["affiliate"] == "bob"
 
 
 def test_a_sale_without_order_id_is_another_order_than_every_other() -> None:
@@ -344,9 +342,7 @@ def test_half_a_surrogate_pair_is_refused_wherever_it_stands(where: str) -> None
 
 def test_a_line_nested_as_deep_as_python_reads_is_refused_all_the_same() -> None:
     depths = {
-        decide_line(b'{"touches": ' + b"[" * deep + b"]" * deep + b', "sale": {"ts": 0}, "name": "\\u0041"}')[
-            "error"
-        ]
+        decide_line(b'{"touches": ' + b"[" * deep + b"]" * deep + b', "sale": {"ts": 0}, "name": "\\u0041"}')["error"]
         for deep in range(700, 1100, 3)
     }
     assert "nested too deep" in depths
@@ -400,9 +396,7 @@ def test_one_line_is_printed_per_case_in_order(file: Path, capsys: pytest.Captur
     assert (out, err) == (printed * 2, "")
 
 
-def test_a_difference_is_told_with_its_name_and_both_sides(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_difference_is_told_with_its_name_and_both_sides(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_bytes(GOOD + DIFFERENT + line(case()))
     assert run([str(file)], check=True) == 1
     out, err = capsys.readouterr()
@@ -416,9 +410,7 @@ def test_a_difference_is_told_with_its_name_and_both_sides(
     )
 
 
-def test_a_dash_is_standard_input(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(GOOD)))
     assert run(["-"], check=True) == 0
     assert json.loads(capsys.readouterr().out) == {"name": "n", **WON}

@@ -159,9 +159,7 @@ def test_an_affiliate_must_have_been_active_at_the_touch(active: Any, reason: st
     assert reason_of(judge([touch("c1", 5)], affiliates={"alice": Affiliate(active)}), "c1") == reason
 
 
-@pytest.mark.parametrize(
-    ("banned", "reason"), [(NOW, "AFFILIATE_BANNED"), (NOW + 1, "WON"), (0, "AFFILIATE_BANNED")]
-)
+@pytest.mark.parametrize(("banned", "reason"), [(NOW, "AFFILIATE_BANNED"), (NOW + 1, "WON"), (0, "AFFILIATE_BANNED")])
 def test_a_ban_counts_at_the_sale(banned: int, reason: str) -> None:
     assert reason_of(judge([touch("c1", 5)], affiliates={"alice": Affiliate(banned=banned)}), "c1") == reason
 
@@ -210,9 +208,7 @@ def test_once_a_click_has_earned_nothing_up_to_it_earns_again(past: PastCredit, 
 
 
 def test_once_the_last_of_several_clicks_that_earned_counts() -> None:
-    credited = [
-        PastCredit(f"o{click_id}", NOW, affiliate="x", click_id=click_id) for click_id in ("c1", "c2")
-    ]
+    credited = [PastCredit(f"o{click_id}", NOW, affiliate="x", click_id=click_id) for click_id in ("c1", "c2")]
     credit = judge([touch("c1", 9), touch("c2", 5)], {"repeat": "once"}, credited=credited)
     assert outcome(credit) == (None, None, "none", {"c1": "CONSUMED", "c2": "CONSUMED"})
 
@@ -277,9 +273,7 @@ def test_the_method_is_the_kind_of_the_winner(kind: str) -> None:
 # Section 4
 
 
-@pytest.mark.parametrize(
-    ("channel", "owner"), [("email", None), ("Email", "alice"), (None, "alice"), ("cpc", "alice")]
-)
+@pytest.mark.parametrize(("channel", "owner"), [("email", None), ("Email", "alice"), (None, "alice"), ("cpc", "alice")])
 def test_an_own_channel_takes_the_sale_from_everybody(channel: str | None, owner: str | None) -> None:
     sale = replace(SALE, channel=channel, coupons=("BOB5",))
     touches = [touch("c1", 5), touch("s1", 6, kind="soft"), touch("b1", 7, flags=frozenset({"bot"}))]
@@ -403,9 +397,7 @@ def past(order_id: str, age_ms: int, affiliate: str | None, **fields: Any) -> Pa
         ([past("o0", 5, "alice", goal="sale"), past("o0", 5, "bob", goal="lead")], "alice"),
     ],
 )
-def test_a_returning_customer_is_his_who_was_credited_last(
-    credited: list[PastCredit], affiliate: str | None
-) -> None:
+def test_a_returning_customer_is_his_who_was_credited_last(credited: list[PastCredit], affiliate: str | None) -> None:
     affiliates = {
         "banned": Affiliate(banned=NOW),
         "paused": Affiliate(active=((None, NOW),)),

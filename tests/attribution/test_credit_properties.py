@@ -19,9 +19,7 @@ CASES = RANDOMS.map(draw_case)
 
 def decide_raw(case: dict[str, Any]) -> Credit:
     read = read_case(case)
-    return decide(
-        read.sale, read.touches, read.terms, read.affiliates, read.coupons, read.identities, read.credited
-    )
+    return decide(read.sale, read.touches, read.terms, read.affiliates, read.coupons, read.identities, read.credited)
 
 
 def reasons_of(credit: Credit) -> dict[str, str]:

@@ -147,9 +147,7 @@ REFUSED_ON_THE_TEXT = {
     'SELECT "a""b" FROM clicks': "character_refused",
     "SELECT 1 \\G": "character_refused",
     "SELECT @@version": "character_refused",
-    "WITH "
-    + ", ".join(f"c{i} AS (SELECT {i})" for i in range(40))
-    + " SELECT * FROM c1": "query_too_complex",
+    "WITH " + ", ".join(f"c{i} AS (SELECT {i})" for i in range(40)) + " SELECT * FROM c1": "query_too_complex",
 }
 
 REFUSED_ON_THE_TREE = {
@@ -317,9 +315,7 @@ REFUSED_ON_THE_TREE = {
     "SELECT 'x'::SimpleAggregateFunction(sum, UInt64)": "type_refused",
     "SELECT CAST('x', concat('Aggregate', 'Function(sum, UInt64)'))": "type_refused",
     "SELECT accurateCastOrNull('x', lower('STRING'))": "type_refused",
-    "SELECT JSONExtract('{}', 'a', concat('Aggregate', 'Function(sum, UInt64)'))".replace(
-        "{}", "[]"
-    ): "type_refused",
+    "SELECT JSONExtract('{}', 'a', concat('Aggregate', 'Function(sum, UInt64)'))".replace("{}", "[]"): "type_refused",
     # other statements and clauses that begin like a SELECT
     "WITH 1 AS x INSERT INTO clicks SELECT x": "node_refused",
     "(EXPLAIN SELECT 1)": "table_function_refused",

@@ -10,7 +10,6 @@ with Debian's Chromium 156: 0 allows them, 1 blocks them, Debian's default is to
 """
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +20,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
+
+from tests.conftest import need
 
 _FLAGS = (
     "--no-sandbox",  # containers and root have no other way
@@ -33,16 +33,6 @@ _FLAGS = (
     "--disable-sync",
 )
 _ALLOWED, _BLOCKED = 0, 1
-
-
-def chromium_path() -> str | None:
-    """An installed Chromium, or None."""
-    return shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-needs_chromium = pytest.mark.skipif(
-    chromium_path() is None, reason="needs Chromium: apt-get install chromium"
-)
 
 
 class Browsers:
@@ -60,7 +50,7 @@ class Browsers:
             mode = _ALLOWED if third_party_cookies else _BLOCKED
             preferences.write_text(json.dumps({"profile": {"cookie_controls_mode": mode}}))
             context = self._playwright.chromium.launch_persistent_context(
-                profile, executable_path=chromium_path(), args=_FLAGS
+                profile, executable_path=need("chromium"), args=_FLAGS
             )
             try:
                 yield context

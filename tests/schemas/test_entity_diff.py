@@ -180,9 +180,7 @@ def test_what_was_removed_comes_back_only_when_the_file_says_so() -> None:
 
 
 def test_removing_what_is_not_there_is_done_already() -> None:
-    plan = Installation().plan(
-        '[[link]]\ncode = "x"\nstatus = "removed"\n[[merchant]]\nid = "m"\nstatus = "removed"'
-    )
+    plan = Installation().plan('[[link]]\ncode = "x"\nstatus = "removed"\n[[merchant]]\nid = "m"\nstatus = "removed"')
     assert plan == Plan((), (), ())
 
 
@@ -319,9 +317,7 @@ def test_what_cannot_be_is_refused_with_its_line_and_nothing_is_changed(
 
 def test_a_merchant_can_go_with_his_programs() -> None:
     here = Installation(DEMO)
-    plan = here.apply(
-        '[[merchant]]\nid = "acme"\nstatus = "removed"\n[[program]]\nid = "shoes"\nstatus = "removed"'
-    )
+    plan = here.apply('[[merchant]]\nid = "acme"\nstatus = "removed"\n[[program]]\nid = "shoes"\nstatus = "removed"')
     assert plan.lines == ("- merchant acme", "- program shoes")
 
 

@@ -82,9 +82,7 @@ REFUSED: list[tuple[Kind, object]] = [
 
 
 @pytest.mark.parametrize(("kind", "written", "value"), ACCEPTED)
-def test_a_value_that_is_accepted_becomes_what_the_code_uses(
-    kind: Kind, written: object, value: object
-) -> None:
+def test_a_value_that_is_accepted_becomes_what_the_code_uses(kind: Kind, written: object, value: object) -> None:
     assert kind.read(written) == value
 
 

@@ -61,9 +61,7 @@ def test_paths_are_relative_to_the_file_and_absolute_ones_stay(tmp_path: Path) -
     assert load_text(tmp_path, '[data]\ndir = "/srv/store"').data.dir == Path("/srv/store")
 
 
-def test_the_folder_of_a_relative_file_comes_out_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_of_a_relative_file_comes_out_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(Path("config.toml"), None, {}).data.dir == tmp_path / "var"
     assert load(Path("config.toml"), Path("second"), {}).data.dir == tmp_path / "second"
@@ -83,9 +81,7 @@ def test_the_environment_wins_over_the_file_for_every_key(row: Setting, tmp_path
         "clickhouse.dsn": "clickhouse://x",
     }
     default = row.default
-    written = other.get(
-        f"{row.section}.{row.key}", ",".join(default) if isinstance(default, list) else str(default)
-    )
+    written = other.get(f"{row.section}.{row.key}", ",".join(default) if isinstance(default, list) else str(default))
     settings = load_text(tmp_path, "", {variable(row): written.lower() if default is False else written})
     value = getattr(getattr(settings, row.section), row.key)
     expected = row.kind.read(row.kind.from_text(written.lower() if default is False else written))

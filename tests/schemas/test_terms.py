@@ -61,9 +61,7 @@ def test_a_null_is_the_default() -> None:
     assert parse_terms(dict.fromkeys(["from", *KEYS])) == DEFAULTS
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [(key, value) for key, values in VALUES.items() for value in values]
-)
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in VALUES.items() for value in values])
 def test_every_accepted_value_is_read_and_written_back(key: str, value: object) -> None:
     terms = parse_terms({key: value})
     assert parse_terms(dump_terms(terms)) == terms
@@ -157,9 +155,7 @@ def test_versions_need_each_its_own_from(versions: object, message: str) -> None
         parse_versions(versions)
 
 
-@pytest.mark.parametrize(
-    ("at", "starts"), [(-100, 0), (-1, 0), (0, 0), (9, 0), (10, 10), (19, 10), (20, 20), (99, 20)]
-)
+@pytest.mark.parametrize(("at", "starts"), [(-100, 0), (-1, 0), (0, 0), (9, 0), (10, 10), (19, 10), (20, 20), (99, 20)])
 def test_a_version_holds_from_its_first_millisecond_and_the_first_before_it_too(at: int, starts: int) -> None:
     versions = parse_versions([{"from": 0}, {"from": 10}, {"from": 20}])
     assert terms_at(versions, at).from_ms == starts

@@ -82,9 +82,7 @@ def test_text_that_is_not_toml_is_refused_with_its_line(text: str, line: int) ->
     assert "(at " not in problem.message
 
 
-values = st.sampled_from(
-    ['"a"', "1", "[1,\n2 # ]\n]", "'''\n[x]\n'''", "{ a = 1 }", '"\\"#"', '""', "''", '""""""']
-)
+values = st.sampled_from(['"a"', "1", "[1,\n2 # ]\n]", "'''\n[x]\n'''", "{ a = 1 }", '"\\"#"', '""', "''", '""""""'])
 blanks = st.sampled_from(["", "\n", "# [comment]\n", "  "])
 
 

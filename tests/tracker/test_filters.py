@@ -24,8 +24,7 @@ from tracker.filters import (
 )
 
 CHROME = (
-    b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    b"Chrome/126.0.0.0 Safari/537.36"
+    b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
 )
 
 
@@ -105,13 +104,10 @@ PEOPLE = [
     b"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) " + WEBKIT + b" Version/17.5 Safari/605.1.15",
     IPHONE + b" Version/17.5 Mobile/15E148 Safari/604.1",
     IPHONE + b" CriOS/126.0.6478.54 Mobile/15E148 Safari/604.1",
-    IPHONE
-    + b" Mobile/15E148 Instagram 334.0.0.29.93 (iPhone14,5; iOS 17_5; de_DE; de; scale=3.00; 1170x2532)",
+    IPHONE + b" Mobile/15E148 Instagram 334.0.0.29.93 (iPhone14,5; iOS 17_5; de_DE; de; scale=3.00; 1170x2532)",
     b"Mozilla/5.0 (Linux; Android 14; Pixel 8) " + WEBKIT + b" Chrome/126.0.0.0 Mobile Safari/537.36",
     b"Mozilla/5.0 (Linux; Android 10; CUBOT X30) " + WEBKIT + b" Chrome/126.0.0.0 Mobile Safari/537.36",
-    b"Mozilla/5.0 (Linux; Android 13; SM-S918B) "
-    + WEBKIT
-    + b" SamsungBrowser/25.0 Chrome/121.0.0.0 Safari/537.36",
+    b"Mozilla/5.0 (Linux; Android 13; SM-S918B) " + WEBKIT + b" SamsungBrowser/25.0 Chrome/121.0.0.0 Safari/537.36",
     b"Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0",
 ]
 BOTS = [
@@ -153,11 +149,7 @@ def test_only_the_first_bytes_of_a_user_agent_count() -> None:
     assert is_bot(CHROME + b" Googlebot/2.1" + b"x" * 10_000)
 
 
-@given(
-    st.one_of(
-        st.binary(), st.sampled_from(PEOPLE + BOTS).flatmap(lambda agent: st.binary().map(agent.__add__))
-    )
-)
+@given(st.one_of(st.binary(), st.sampled_from(PEOPLE + BOTS).flatmap(lambda agent: st.binary().map(agent.__add__))))
 def test_any_bytes_get_the_same_answer_as_from_the_list_itself(user_agent: bytes) -> None:
     """Taking is-bot's patterns apart for speed changes no answer; nothing is raised."""
     text = user_agent[:USER_AGENT_BYTES_MAX].decode("latin-1").strip()
@@ -204,9 +196,7 @@ def test_addresses(text: str, truncated: str, kept: str) -> None:
     assert normalise_ip(text) == kept
 
 
-@pytest.mark.parametrize(
-    ("mode", "stored"), [("truncate", "203.0.113.0"), ("drop", ""), ("keep", "203.0.113.77")]
-)
+@pytest.mark.parametrize(("mode", "stored"), [("truncate", "203.0.113.0"), ("drop", ""), ("keep", "203.0.113.77")])
 def test_what_is_stored_of_an_address(mode: IpMode, stored: str) -> None:
     assert ip_for_storage("203.0.113.77", mode) == stored
 

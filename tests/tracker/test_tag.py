@@ -12,13 +12,11 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Route
 
 import tracker
-from tests.end_to_end.browser import Answer, Browsers, Request, Sites, browsers, needs_chromium, sites
+from tests.end_to_end.browser import Answer, Browsers, Request, Sites, browsers, sites
 
 TAG = Path(tracker.__file__).parent / "tag.js"
 CLICK_ID = "AZaz09-_" * 4
 OTHER_CLICK_ID = "bB1-" * 8
-
-browser_test = [pytest.mark.browser, needs_chromium]
 
 
 def test_the_tag_is_small_and_plain() -> None:
@@ -69,9 +67,7 @@ def page(reader: BrowserContext) -> Iterator[Page]:
 
 
 def tag(web: Sites, program: str = "shoes", attributes: str = "") -> str:
-    return (
-        f'<script src="{web.url("track", "/tag.js")}" data-program="{program}" {attributes} async></script>'
-    )
+    return f'<script src="{web.url("track", "/tag.js")}" data-program="{program}" {attributes} async></script>'
 
 
 def shop_page(web: Sites, head: str | None = None) -> Answer:
@@ -100,7 +96,7 @@ def events(web: Sites, count: int = 1) -> list[Request]:
 
 
 class TestLanding:
-    pytestmark = browser_test
+    pytestmark = pytest.mark.browser
 
     def test_the_click_id_moves_from_the_url_into_a_first_party_cookie(self, web: Sites, page: Page) -> None:
         page.goto(web.url("shop", f"/?click_id={CLICK_ID}"))
@@ -123,9 +119,7 @@ class TestLanding:
             ("//?click_id={}", "//"),
         ],
     )
-    def test_all_else_in_the_url_keeps_its_bytes(
-        self, web: Sites, page: Page, landed: str, left: str
-    ) -> None:
+    def test_all_else_in_the_url_keeps_its_bytes(self, web: Sites, page: Page, landed: str, left: str) -> None:
         web.answers["//"] = web.answers["/"]
         page.goto(web.url("shop", landed.replace("{}", CLICK_ID)))
         assert page.url == web.url("shop", left.replace("{}", CLICK_ID))
@@ -194,15 +188,13 @@ class TestLanding:
 
 
 class TestReport:
-    pytestmark = browser_test
+    pytestmark = pytest.mark.browser
 
     def test_a_sale_is_reported_with_the_click_id_of_an_earlier_page(self, web: Sites, page: Page) -> None:
         """In plain text, so that no browser asks permission first."""
         page.goto(web.url("shop", f"/?click_id={CLICK_ID}"))
         page.goto(web.url("shop"))
-        page.evaluate(
-            "lastcookie('sale', {order_id: 'A-1', amount: '59.90', currency: 'EUR', coupon: 'ALICE10'})"
-        )
+        page.evaluate("lastcookie('sale', {order_id: 'A-1', amount: '59.90', currency: 'EUR', coupon: 'ALICE10'})")
         request = events(web)[0]
         assert json.loads(request.body) == {
             "program": "shoes",
@@ -228,13 +220,9 @@ class TestReport:
         report = reports(web)[0]
         assert (report["order_id"], report["amount"], report["ts"]) == ("1001", "0.3", "1767225600000")
 
-    def test_prices_of_items_become_decimal_strings_and_quantities_stay_numbers(
-        self, web: Sites, page: Page
-    ) -> None:
+    def test_prices_of_items_become_decimal_strings_and_quantities_stay_numbers(self, web: Sites, page: Page) -> None:
         page.goto(web.url("shop"))
-        page.evaluate(
-            "lastcookie('lead', {order_id: 'A-1', items: [{sku: 'b', price: 3 * 1.1, quantity: 2}]})"
-        )
+        page.evaluate("lastcookie('lead', {order_id: 'A-1', items: [{sku: 'b', price: 3 * 1.1, quantity: 2}]})")
         report = reports(web)[0]
         assert (report["goal"], report["items"]) == ("lead", [{"sku": "b", "price": "3.3", "quantity": 2}])
 
@@ -264,11 +252,9 @@ class TestReport:
 
 
 class TestLoading:
-    pytestmark = browser_test
+    pytestmark = pytest.mark.browser
 
-    SNIPPET = (
-        "window.lastcookie=window.lastcookie||function(){(lastcookie.q=lastcookie.q||[]).push(arguments)};"
-    )
+    SNIPPET = "window.lastcookie=window.lastcookie||function(){(lastcookie.q=lastcookie.q||[]).push(arguments)};"
 
     def test_calls_made_before_the_tag_has_loaded_are_not_lost(self, web: Sites, page: Page) -> None:
         """The tag comes only once the page is done; both calls arrive, with the click id of this URL."""
@@ -322,9 +308,7 @@ class TestLoading:
         web.answers["/"] = shop_page(web, tag(web) + tag(web, "bags", 'data-param="bag"'))
         page.goto(web.url("shop", f"/?bag={OTHER_CLICK_ID}&click_id={CLICK_ID}&a=1"))
         assert page.url == web.url("shop", "/?a=1")
-        page.evaluate(
-            "lastcookie('sale', {order_id: 'A-1'}); lastcookie('sale', {order_id: 'A-2', program: 'bags'})"
-        )
+        page.evaluate("lastcookie('sale', {order_id: 'A-1'}); lastcookie('sale', {order_id: 'A-2', program: 'bags'})")
         found = {report["order_id"]: (report["program"], report["click_id"]) for report in reports(web, 2)}
         assert found == {"A-1": ("shoes", CLICK_ID), "A-2": ("bags", OTHER_CLICK_ID)}
         assert values(page) == {"_lc_shoes": CLICK_ID, "_lc_bags": OTHER_CLICK_ID}
@@ -355,9 +339,7 @@ class TestLoading:
         other = tag(web, "bags").replace("track.localhost", "other.localhost")
         web.answers["/"] = shop_page(web, tag(web) + other)
         page.goto(web.url("shop"))
-        page.evaluate(
-            "lastcookie('sale', {order_id: 'A-1'}); lastcookie('sale', {order_id: 'A-2', program: 'bags'})"
-        )
+        page.evaluate("lastcookie('sale', {order_id: 'A-1'}); lastcookie('sale', {order_id: 'A-2', program: 'bags'})")
         hosts = {json.loads(request.body)["order_id"]: request.host for request in events(web, 2)}
         assert hosts == {"A-1": f"track.localhost:{web.port}", "A-2": f"other.localhost:{web.port}"}
 
@@ -365,7 +347,7 @@ class TestLoading:
 class TestTrouble:
     """The page goes on, whatever happens: the fixture `page` fails a test whose page saw an error."""
 
-    pytestmark = browser_test
+    pytestmark = pytest.mark.browser
 
     def test_odd_calls_throw_nothing(self, web: Sites, page: Page) -> None:
         page.goto(web.url("shop"))

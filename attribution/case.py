@@ -1,0 +1,138 @@
+"""A case: one sale to be decided, as the edge wrote it into the log, and the decision as a row. Pure.
+
+The edge sends the sale with the touches it had at hand. They are all that can win only if nothing was left out of
+them and the rule asks for nothing else; then no table needs to be read. Called by the worker.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from attribution.credit import Credit, Sale, Touch
+from schemas.terms import Terms, terms_at
+from schemas.terms import terms_hash as hash_of
+from schemas.version import ENGINE_VERSION
+
+KINDS = {"c": "click", "s": "soft", "v": "view"}
+SLACK_MS = 3_600_000
+"""Touch state outlives the window by this: a sale dated further back is decided from the tables."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sale and what the edge knew of its visitors. `is_again`: it may have been decided before."""
+
+    conversion_id: str
+    program: str
+    order_id: str
+    sale: Sale
+    received_at: int
+    is_again: bool
+    is_disputed: bool
+    has_gap: bool
+    states: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_stored(cls, program: str, row: dict[str, Any], now: int) -> "Case":
+        """A sale out of the tables, to be decided again from there."""
+        sale = _sale(program, row)
+        disputed = row["status"] == "pending" and len(sale.visitors) > 1
+        return cls(row["conversion_id"], program, row["order_id"], sale, now, True, disputed, True)
+
+
+def read_case(data: bytes) -> Case:
+    """A case as conversions.py of the edge writes it."""
+    raw = orjson.loads(data)
+    return Case(
+        conversion_id=raw["conversion_id"],
+        program=raw["program"],
+        order_id=raw["order_id"],
+        sale=_sale(raw["program"], raw),
+        received_at=raw["received_at"],
+        is_again=raw["revision"] > 1,
+        is_disputed=raw["disputed"],
+        has_gap=raw["has_gap"],
+        states=raw["states"],
+    )
+
+
+def _sale(program: str, raw: dict[str, Any]) -> Sale:
+    return Sale(
+        order_id=raw["order_id"],
+        ts=raw["ts"],
+        program=program,
+        goal=raw["goal"],
+        visitors=tuple(raw["visitors"]),
+        click_ids=tuple(raw["click_ids"]),
+        customer_id=raw["customer_id"] or None,
+        coupons=tuple(raw["coupon"]),
+        channel=raw["channel"] or None,
+    )
+
+
+def complete_touches(case: Case, versions: Sequence[Terms]) -> list[Touch] | None:
+    """The touches at hand if they are all that can win, else None: then the tables must be asked.
+
+    They are not where some were dropped, refused or lost, where the sale is dated back beyond what is kept, where it
+    was decided before (that decision is in the tables), or where the terms ask for more than the last touches.
+    """
+    terms = terms_at(versions, case.sale.ts)
+    if (
+        case.has_gap
+        or case.is_again
+        or case.received_at - case.sale.ts > SLACK_MS
+        or (terms.rule, terms.repeat, terms.identity) != ("last_cookie", "window", "visitor")
+        or any(version.view_window for version in versions)
+        or any(state.startswith("#") for state in case.states.values())
+    ):
+        return None
+    return [
+        _touch(line, visitor, case.program)
+        for visitor, state in case.states.items()
+        for line in state.split("\n")
+        if line
+    ]
+
+
+def _touch(line: str, visitor: str, program: str) -> Touch:
+    """One line of touch state: affiliate, link, kind, duplicate key, ts, click id (append_clicks.lua)."""
+    affiliate, link, kind, _, ts, click_id = line.split(" ")
+    return Touch(click_id, int(ts), affiliate, visitor, KINDS[kind], frozenset(), program, "" if link == "-" else link)
+
+
+def credit_line(
+    case: Case, credit: Credit, version: int, replaces: int, decision_seq: int, decided_at: int, terms: Terms
+) -> bytes:
+    """The decision as a row of `credit_versions`, with everyone who could have won and the reason why not."""
+    return orjson.dumps(
+        {
+            "credit_id": f"{case.conversion_id}/{version}",
+            "program": case.program,
+            "order_id": case.order_id,
+            "goal": case.sale.goal,
+            "conversion_id": case.conversion_id,
+            "version": version,
+            "replaces": replaces,
+            "decision_seq": decision_seq,
+            "affiliate": credit.affiliate or "",
+            "click_id": credit.click_id or "",
+            "method": credit.method,
+            "ts": str(case.sale.ts),
+            "decided_at": str(decided_at),
+            "terms_hash": hash_of(terms),
+            "engine_version": ENGINE_VERSION,
+            "disputed": case.is_disputed,
+            "candidates": [
+                {
+                    "click_id": candidate.touch.click_id,
+                    "affiliate": candidate.touch.affiliate,
+                    "ts": str(candidate.touch.ts),
+                    "kind": candidate.touch.kind,
+                    "reason": candidate.reason.value,
+                }
+                for candidate in credit.candidates
+            ],
+        }
+    )

@@ -1,0 +1,77 @@
+"""What the tables know of a sale: touches, bindings, earlier credits. Called by the worker and by replay."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from attribution.credit import PastCredit, Touch
+from attribution.queries import query
+
+
+class Client(Protocol):
+    """What is needed of clickhouse-connect."""
+
+    def query(self, query: str, *, parameters: dict[str, Any]) -> Any: ...
+
+
+class Binding(NamedTuple):
+    """A customer was known as a visitor from `since` (ms) on."""
+
+    customer_id: str
+    visitor: str
+    since: int
+
+
+class CreditInForce(NamedTuple):
+    """The latest version of a sale's credit."""
+
+    version: int
+    affiliate: str
+    click_id: str
+    method: str
+
+
+class Store:
+    """Reads the tables through one client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def touches(self, program: str, visitors: Collection[str]) -> list[Touch]:
+        """Every touch of these visitors in the program, flagged ones too."""
+        rows = self._rows("touches", program=program, visitors=sorted(visitors))
+        return [
+            Touch(click_id, ts, affiliate, visitor, kind, frozenset(flags), program, link)
+            for click_id, ts, affiliate, visitor, kind, flags, link in rows
+        ]
+
+    def bindings(self, program: str, customers: Collection[str]) -> list[Binding]:
+        """The visitors that reports have bound to these customers."""
+        return [Binding(*row) for row in self._rows("bindings", program=program, customers=sorted(customers))]
+
+    def past_credits(self, program: str, customers: Collection[str], click_ids: Collection[str]) -> list[PastCredit]:
+        """Credits in force that were given by these clicks, or for sales of these customers."""
+        rows = self._rows("past_credits", program=program, customers=sorted(customers), click_ids=sorted(click_ids))
+        return [
+            PastCredit(order_id, ts, goal, affiliate, click_id or None, method, customer_id or None)
+            for order_id, goal, affiliate, click_id, method, ts, customer_id in rows
+        ]
+
+    def credit_in_force(self, program: str, order_id: str, goal: str) -> CreditInForce | None:
+        rows = self._rows("credit_in_force", program=program, order_id=order_id, goal=goal)
+        return CreditInForce(*rows[0]) if rows else None
+
+    def sales_of_visitor(self, program: str, visitor: str, since: int) -> list[dict[str, Any]]:
+        """Sales from `since` (ms) on that name this visitor, as the worker's cases."""
+        names = (
+            "order_id", "goal", "ts", "visitors", "click_ids", "customer_id", "coupon", "channel",
+            "conversion_id", "revision", "status",
+        )  # fmt: skip
+        rows = self._rows("sales_of_visitor", program=program, visitor=visitor, since=since)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def last_decision(self) -> int:
+        return int(self._rows("last_decision")[0][0])
+
+    def _rows(self, name: str, **parameters: Any) -> Sequence[Any]:
+        rows: Sequence[Any] = self._client.query(query(name), parameters=parameters).result_rows
+        return rows

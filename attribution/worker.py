@@ -1,0 +1,257 @@
+"""The worker: decides each sale as it is reported, once, with what was known then.
+
+It follows the stream of conversions. Most sales carry complete evidence and are decided from it at once; the others
+wait until the tables hold everything that was in the log when the sale was taken up, and are decided from there.
+Decisions go back into the log together with the worker's position, by one script: a crash repeats nothing and skips
+nothing. The rule itself is credit.py.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from attribution.case import Case, complete_touches, credit_line, read_case
+from attribution.catalog import Catalog
+from attribution.credit import Credit, PastCredit, Sale, Touch, decide
+from attribution.store import Store
+from schemas import keys
+from schemas.failpoints import failpoint
+from schemas.lease import Lease, LeaseLost
+from schemas.logs import logger
+from schemas.projection import MARK
+from schemas.terms import terms_at
+
+ROLE = "worker"
+_RECORD = (Path(__file__).parent / "record_credits.lua").read_text()
+_ENTRIES_MAX = 500
+_WAIT_SECONDS_MAX = 10.0
+OnDecided = Callable[[str, float], None]
+"""Told of every decision: its method, and the seconds since the sale was received."""
+
+
+class TablesBehind(Exception):
+    """The loader has not caught up in time; the batch is taken up again."""
+
+
+class Worker:
+    """Decides while it holds the lease. `clock` gives ms."""
+
+    def __init__(
+        self,
+        redis: Any,
+        store: Store,
+        catalog: Catalog,
+        lease: Lease,
+        shards: int,
+        clock: Callable[[], int],
+        on_decided: OnDecided,
+    ) -> None:
+        self._redis = redis
+        self._store = store
+        self._catalog = catalog
+        self._lease = lease
+        self._shards = shards
+        self._clock = clock
+        self._on_decided = on_decided
+        self._record = redis.register_script(_RECORD)
+        self._last_seq = 0
+        self._recent: list[tuple[str, PastCredit]] = []
+
+    def start(self) -> bool:
+        """Take the role; True when held. Decisions go on behind the last position given out."""
+        if not self._lease.acquire():
+            return False
+        self._last_seq = max(self._last_seq, self._store.last_decision())
+        for shard in range(self._shards):
+            last = self._redis.xrevrange(keys.credits(shard), count=1)
+            if last:
+                line = last[0][1][b"credit_versions"].split(b"\n")[-1]
+                self._last_seq = max(self._last_seq, int(orjson.loads(line)["decision_seq"]))
+        return True
+
+    def work_once(self) -> int:
+        """Decide what is there, at most one batch a shard; the number of entries. Raises LeaseLost, TablesBehind and
+        what the stores raise."""
+        self._lease.renew()
+        done = 0
+        for shard in range(self._shards):
+            stream = keys.conversions(shard)
+            position = (self._redis.hget(keys.positions(stream), ROLE) or b"0-0").decode()
+            entries = self._redis.xrange(stream, f"({position}", count=_ENTRIES_MAX)
+            if entries:
+                self._follow_entities()
+                self._decide_entries(shard, entries)
+                done += len(entries)
+        return done
+
+    def _follow_entities(self) -> None:
+        """Bring the catalog up to the present: a sale is judged by the terms that were in force when it came."""
+        projection = self._catalog.projection
+        while entries := self._redis.xrange(keys.ENTITIES, f"({projection.stream_id}", count=1000):
+            first = orjson.loads(next(iter(entries[0][1].values())).split(b"\n", 1)[0])
+            if int(first["position"]) != projection.position + 1:
+                break
+            for stream_id, fields in entries:
+                projection.take_entry(stream_id.decode(), fields)
+            self._catalog.changed()
+        mark = (self._redis.hget(keys.PROJECTION, MARK) or b"0 0-0").decode()
+        if int(mark.partition(" ")[0]) > projection.position:
+            records = [(key.decode(), data) for key, data in self._redis.hscan_iter(keys.PROJECTION, count=5000)]
+            projection.take_all(mark, ((key, data) for key, data in records if key != MARK))
+            self._catalog.changed()
+
+    def _decide_entries(self, shard: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        cases = [read_case(fields[b"decide"]) for _, fields in entries if b"decide" in fields]
+        late = [line for _, fields in entries if b"late" in fields for line in fields[b"late"].split(b"\n")]
+        touches = [complete_touches(case, self._catalog.terms(case.program)) for case in cases]
+        if late or any(found is None for found in touches):
+            self._wait_for_tables()
+            self._recent.clear()
+            cases += self._cases_of_late_clicks(late, {case.conversion_id for case in cases})
+            touches += [None] * (len(cases) - len(touches))
+        stored = self._stored_touches([case for case, found in zip(cases, touches, strict=True) if found is None])
+        lines = []
+        for case, found in zip(cases, touches, strict=True):
+            line = self._decide(case, stored[case.program] if found is None else found, found is not None)
+            if line is not None:
+                lines.append(line)
+        failpoint("worker_before_record")
+        done = self._record(
+            keys=[keys.fence(shard, ROLE), keys.positions(keys.conversions(shard)), keys.credits(shard)],
+            args=[self._lease.number, entries[-1][0], b"\n".join(lines)],
+        )
+        if not done:
+            raise LeaseLost(ROLE)
+
+    def _decide(self, case: Case, touches: list[Touch], is_complete: bool) -> bytes | None:
+        """The decision as a line, or None where it stays as it was."""
+        versions = self._catalog.terms(case.program)
+        credit = decide(
+            case.sale,
+            touches,
+            versions,
+            self._catalog.affiliates(case.program),
+            self._catalog.coupons(case.program),
+            self._identities(case) if not is_complete else {},
+            self._credited(case, touches) if not is_complete else [],
+        )
+        version, replaces = 1, 0
+        if case.is_again:
+            before = self._store.credit_in_force(case.program, case.order_id, case.sale.goal)
+            if before is not None:
+                if (credit.affiliate or "", credit.click_id or "", credit.method) == before[1:]:
+                    return None
+                version, replaces = before.version + 1, before.version
+        now = self._clock()
+        self._last_seq = max(self._last_seq + 1, now * 1000)
+        self._remember(case, credit)
+        self._on_decided(credit.method, (now - case.received_at) / 1000)
+        terms = terms_at(versions, case.sale.ts)
+        return credit_line(case, credit, version, replaces, self._last_seq, now, terms)
+
+    def _stored_touches(self, cases: Iterable[Case]) -> dict[str, list[Touch]]:
+        """By program, every touch of the visitors of these cases."""
+        visitors: dict[str, set[str]] = {}
+        for case in cases:
+            of_program = visitors.setdefault(case.program, set())
+            of_program.update(case.sale.visitors)
+            if terms_at(self._catalog.terms(case.program), case.sale.ts).identity == "customer":
+                of_program.update(visitor for found in self._identities(case).values() for visitor in found)
+        return {program: self._store.touches(program, found) if found else [] for program, found in visitors.items()}
+
+    def _identities(self, case: Case) -> dict[str, set[str]]:
+        """The visitors bound to the sale's customer by reports up to it."""
+        customer = case.sale.customer_id
+        terms = terms_at(self._catalog.terms(case.program), case.sale.ts)
+        if customer is None or terms.identity != "customer":
+            return {}
+        bindings = self._store.bindings(case.program, [customer])
+        return {customer: {binding.visitor for binding in bindings if binding.since <= case.sale.ts}}
+
+    def _credited(self, case: Case, touches: Sequence[Touch]) -> list[PastCredit]:
+        """Earlier credits that the rule may ask about: those in the tables, and those of this batch."""
+        terms = terms_at(self._catalog.terms(case.program), case.sale.ts)
+        if terms.repeat == "window":
+            return []
+        click_ids = (
+            {t.click_id for t in touches if t.visitor in case.sale.visitors} if terms.repeat == "once" else set()
+        )
+        customers = {case.sale.customer_id} if case.sale.customer_id and terms.repeat == "customer" else set()
+        stored = self._store.past_credits(case.program, customers, click_ids)
+        recent = [credit for program, credit in self._recent if program == case.program]
+        fresh = {(credit.order_id, credit.goal) for credit in recent}
+        return [credit for credit in stored if (credit.order_id, credit.goal) not in fresh] + recent
+
+    def _remember(self, case: Case, credit: Credit) -> None:
+        sale: Sale = case.sale
+        self._recent = [
+            (program, past)
+            for program, past in self._recent
+            if (program, past.order_id, past.goal) != (case.program, case.order_id, sale.goal)
+        ][-10_000:]
+        past = PastCredit(
+            case.order_id,
+            sale.ts,
+            sale.goal,
+            credit.affiliate,
+            credit.click_id,
+            credit.method,
+            sale.customer_id,
+        )
+        self._recent.append((case.program, past))
+
+    def _cases_of_late_clicks(self, lines: Sequence[bytes], known: set[str]) -> list[Case]:
+        """The sales that clicks out of a spool may change: their visitors' sales from the click on."""
+        cases = []
+        for line in lines:
+            click = orjson.loads(line)
+            for sale in self._store.sales_of_visitor(click["program"], click["visitor"], int(click["ts"])):
+                if sale["conversion_id"] not in known:
+                    known.add(sale["conversion_id"])
+                    cases.append(Case.of_stored(click["program"], sale, self._clock()))
+        return cases
+
+    def _wait_for_tables(self) -> None:
+        """Until the tables hold all that is in the log now. Raises TablesBehind."""
+        ends = {}
+        for shard in range(self._shards):
+            for stream in (keys.clicks(shard), keys.conversions(shard), keys.credits(shard)):
+                last = self._redis.xrevrange(stream, count=1)
+                if last:
+                    ends[stream] = _id(last[0][0])
+        deadline = time.monotonic() + _WAIT_SECONDS_MAX
+        while ends:
+            for stream, end in list(ends.items()):
+                if _id(self._redis.hget(keys.positions(stream), "loader") or b"0-0") >= end:
+                    del ends[stream]
+            if ends:
+                if time.monotonic() > deadline:
+                    raise TablesBehind(", ".join(ends))
+                self._lease.renew()
+                time.sleep(0.01)
+
+
+def run(worker: Worker, should_stop: Callable[[], bool], idle_seconds: float = 0.02) -> None:
+    """Decide until told to stop. Survives the loss of either store and of the lease."""
+    held = False
+    while not should_stop():
+        done = 0
+        try:
+            held = held or worker.start()
+            done = worker.work_once() if held else 0
+        except LeaseLost:
+            held = False
+        except Exception as error:
+            held = False
+            logger().error("deciding failed, will try again", error=str(error)[:500], kind=type(error).__name__)
+            time.sleep(0.5)
+        if not done:
+            time.sleep(idle_seconds if held else 0.2)
+
+
+def _id(stream_id: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = stream_id.partition(b"-")
+    return int(milliseconds), int(sequence)

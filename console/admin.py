@@ -1,0 +1,176 @@
+"""The private port: health, metrics, and the questions of the command line.
+
+/healthz, /readyz and /metrics are open to whoever reaches the port; the rest wants the token in `admin.token` of the
+data folder. People's SQL runs in clients of its own, checked (sql_guard.py), with limits on time, memory and rows.
+"""
+
+import asyncio
+import threading
+import time
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from console import sql_guard
+from console.check import check
+from console.explain import explain
+from console.metrics import Metrics, beats
+
+if TYPE_CHECKING:
+    from console.engine import Engine
+
+TABLES = frozenset(
+    ["clicks", "conversions", "credits", "reports", "refusals", "dead_letters", "programs", "affiliates", "links", "coupons", "terms", "conversion_versions", "credit_versions", "entity_versions", "entities"]
+)
+_BEAT_AGE_MS_MAX = 5000
+_CLOCK_OFFSET_MS_MAX = 100
+
+
+class Admin:
+    """Endpoints of the private port."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        settings = engine.settings
+        self.metrics = Metrics(engine)
+        self._questions = threading.Lock()
+        self._client = engine.tables.client()
+        limits = sql_guard.limits(
+            settings.limits.sql_seconds,
+            settings.limits.sql_memory,
+            settings.limits.sql_threads,
+            settings.limits.sql_rows,
+        )
+        limits = {
+            "output_format_json_quote_decimals": 1,
+            "output_format_json_quote_64bit_integers": 0,
+            **limits,
+        }
+        self._sql_clients = [engine.tables.client(**limits) for _ in range(settings.limits.sql_concurrency)]
+
+    def app(self, token: str) -> Starlette:
+        """The ASGI application; `token` opens what is not public."""
+
+        def private(handler: Any) -> Any:
+            async def guarded(request: Request) -> Response:
+                scheme, _, given = request.headers.get("authorization", "").partition(" ")
+                if scheme.lower() != "bearer" or not compare_digest(given.encode(), token.encode()):
+                    return _error(401, "token_invalid", "the token is in admin.token of the data folder")
+                return await handler(request)  # type: ignore[no-any-return]
+
+            return guarded
+
+        return Starlette(
+            routes=[
+                Route("/healthz", self.healthz),
+                Route("/readyz", self.readyz),
+                Route("/metrics", self.show_metrics),
+                Route("/sql", private(self.sql), methods=["POST"]),
+                Route("/explain", private(self.explain)),
+                Route("/check", private(self.check), methods=["POST"]),
+            ]
+        )
+
+    async def healthz(self, _request: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def readyz(self, _request: Request) -> Response:
+        """Whether clicks and sales can be recorded now, with the reasons why not."""
+        problems = await asyncio.to_thread(self._problems)
+        return _json({"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200)
+
+    def _problems(self) -> list[str]:
+        engine = self._engine
+        problems = [] if engine.is_ready else ["log server: claims not known yet, or not reachable"]
+        now = time.time_ns() // 1_000_000
+        try:
+            seconds, microseconds = engine.redis.time()
+            offset = abs(seconds * 1000 + microseconds // 1000 - now)
+            if offset > _CLOCK_OFFSET_MS_MAX:
+                problems.append(f"clock: {offset} ms from the log server's")
+        except Exception as error:
+            problems.append(f"log server: {type(error).__name__}")
+        found = beats(engine.settings.data.dir)
+        if not found:
+            problems.append("trackers: none")
+        for beat in found:
+            if now - beat["at"] > _BEAT_AGE_MS_MAX:
+                problems.append(f"tracker {beat['number']}: silent for {(now - beat['at']) // 1000} s")
+            elif not beat["log_up"]:
+                problems.append(f"tracker {beat['number']}: cannot reach the log, spooling")
+        return problems
+
+    async def show_metrics(self, _request: Request) -> Response:
+        body = await asyncio.to_thread(self.metrics.render)
+        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def sql(self, request: Request) -> Response:
+        """One SELECT of a person's: `{"query": …}` -> `{"columns": […], "rows": [{…}]}`."""
+        try:
+            query = orjson.loads(await request.body())["query"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return _error(400, "query_missing", 'the body must be {"query": "SELECT …"}', "query")
+        if not isinstance(query, str):
+            return _error(400, "query_malformed", "query must be text", "query")
+        if not self._sql_clients:
+            return _error(
+                429,
+                "too_many_queries",
+                "limits.sql_concurrency queries are running",
+                None,
+                {"Retry-After": "1"},
+            )
+        client = self._sql_clients.pop()
+        try:
+            return await asyncio.to_thread(self._run, client, query)
+        finally:
+            self._sql_clients.append(client)
+
+    def _run(self, client: Any, query: str) -> Response:
+        try:
+            sql_guard.check(query, lambda text: client.raw_query("EXPLAIN AST " + text).decode(), TABLES)
+        except sql_guard.Refused as refused:
+            return _error(400, refused.code, str(refused), "query")
+        try:
+            answer = orjson.loads(client.raw_query(sql_guard.statement(query), fmt="JSON"))
+        except Exception as error:
+            return _error(400, "query_failed", str(error)[:2000], "query")
+        return _json({"columns": [column["name"] for column in answer["meta"]], "rows": answer["data"]})
+
+    async def explain(self, request: Request) -> Response:
+        params = request.query_params
+        answer = await asyncio.to_thread(
+            self._ask, explain, params.get("program", ""), params.get("order_id", ""), params.get("goal")
+        )
+        if answer is None:
+            return _error(404, "conversion_unknown", "no such sale has been reported", "order_id")
+        return _json(answer)
+
+    async def check(self, _request: Request) -> Response:
+        settings = self._engine.settings
+        findings = await asyncio.to_thread(self._ask, check, settings.redis.shards, settings.data.dir / "spool")
+        return _json([{"name": f.name, "counted": f.counted, "broken": f.broken} for f in findings])
+
+    def _ask(self, question: Any, *arguments: Any) -> Any:
+        with self._questions:
+            return question(self._client, self._engine.redis, *arguments)
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        orjson.dumps(content),
+        status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def _error(
+    status: int, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    return _json({"error": {"code": code, "message": message, "param": param}}, status, headers)

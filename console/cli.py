@@ -1,0 +1,330 @@
+"""The command line: every command of `lastcookie`, thin over what does the work.
+
+Exit status: 0 yes or done, 1 the answer is no, 2 bad usage or input. `--json` is for machines.
+"""
+
+import json
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from console import embedded
+from console.client import AdminClient, NotRunning, Refusal
+from console.engine import connect_redis
+from console.entities import ChangedMeanwhile, plan_file, publish, read_projection, wait_for_edge
+from console.explain import sentences
+from schemas import api_keys
+from schemas.entities import EntityEvent
+from schemas.problems import FileError
+from schemas.settings import Settings, load
+from schemas.version import ENGINE_VERSION
+
+_EDGE_SECONDS = 5.0
+
+
+class Instance:
+    """The instance that a command means: its settings, and the file they came from."""
+
+    def __init__(self, config: Path | None, data_dir: Path | None) -> None:
+        self.config = config or Path("config.toml")
+        self._data_dir = data_dir
+        if config is not None and not config.exists():
+            fail(f"{config}: no such file")
+
+    @property
+    def settings(self) -> Settings:
+        with named_errors():
+            return load(self.config, self._data_dir, _environ())
+
+    def admin(self) -> AdminClient:
+        return AdminClient(self.settings)
+
+
+def _environ() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "LASTCOOKIE_LOG_URL"}
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End with a message on standard error."""
+    click.echo(f"lastcookie: {message}", err=True)
+    sys.exit(status)
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Expected failures as one message and exit status 2."""
+    try:
+        yield
+    except FileError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    except (NotRunning, Refusal, ChangedMeanwhile) as error:
+        fail(str(error) or type(error).__name__)
+    except (RedisError, OSError) as error:
+        fail(f"the log server cannot be reached ({error}); is `lastcookie up` running?")
+
+
+def instance_options(command: Any) -> Any:
+    """--config and --data-dir, as one argument `instance`."""
+
+    @click.option("--config", type=click.Path(path_type=Path), help="Settings; default config.toml here.")
+    @click.option("--data-dir", type=click.Path(path_type=Path), help="Wins over data.dir of the settings.")
+    def wrapped(config: Path | None, data_dir: Path | None, **options: Any) -> Any:
+        return command(instance=Instance(config, data_dir), **options)
+
+    wrapped.__name__ = command.__name__
+    wrapped.__doc__ = command.__doc__
+    wrapped.__click_params__ = [*getattr(command, "__click_params__", []), *wrapped.__click_params__]  # type: ignore[attr-defined]
+    return wrapped
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(ENGINE_VERSION, prog_name="lastcookie")
+def main() -> None:
+    """Click tracking and last-cookie attribution."""
+
+
+@main.command()
+@instance_options
+def up(instance: Instance) -> None:
+    """Start what the settings name, embedded where they name nothing; SIGTERM and Ctrl-C drain and stop."""
+    from console.up import StartFailed, Supervisor
+
+    settings = instance.settings
+
+    def when_ready() -> None:
+        if settings.demo.entities is not None:
+            _apply(settings, settings.demo.entities, dry_run=False)
+        _greet(settings)
+
+    try:
+        Supervisor(settings, instance.config.absolute(), lambda text: click.echo(text, err=True)).run(when_ready)
+    except StartFailed as error:
+        fail(str(error), 1)
+
+
+def _greet(settings: Settings) -> None:
+    edge = settings.server.public_url
+    admin = settings.server.admin_listen
+    click.echo(f"\nlastcookie {ENGINE_VERSION} is running; state is kept in {settings.data.dir}\n")
+    click.echo(f"  edge     {edge}")
+    click.echo(f"  private  http://{admin.host}:{admin.port}/metrics  (also /healthz, /readyz)")
+    if settings.demo.shop_listen:
+        shop = f"http://shop.localhost:{settings.demo.shop_listen.port}/"
+        click.echo(f"  shop     {shop}\n")
+        click.echo(f"Click     {edge}/c/boots   buy there, then ask:")
+        click.echo("          lastcookie explain shoes ORDER   (or `make demo` for a whole play)")
+    click.echo("Ctrl-C drains and stops.")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show what would change.")
+@json_option
+@instance_options
+def apply(instance: Instance, file: Path, dry_run: bool, as_json: bool) -> None:
+    """Create or change merchants, programs, affiliates, links, coupons as FILE says; idempotent."""
+    with named_errors():
+        plan = _apply(instance.settings, file, dry_run)
+    if as_json:
+        click.echo(json.dumps({"changes": list(plan.lines), "warnings": list(plan.warnings), "dry_run": dry_run}))
+        return
+    for line in plan.lines:
+        click.echo(line)
+    for warning in plan.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if not plan.lines:
+        click.echo("no changes")
+
+
+def _apply(settings: Settings, file: Path, dry_run: bool) -> Any:
+    client = connect_redis(settings, embedded.url(settings))
+    plan, mark = plan_file(client, file, time.time_ns() // 1_000_000, settings.terms_defaults)
+    if plan.events and not dry_run:
+        position = publish(client, plan.events, mark)
+        wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS)
+    client.close()
+    return plan
+
+
+@main.command()
+@click.argument("merchant")
+@click.option("--kind", type=click.Choice(["api", "postback"]), default="api", show_default=True)
+@json_option
+@instance_options
+def key(instance: Instance, merchant: str, kind: str, as_json: bool) -> None:
+    """Make a key for MERCHANT; it is shown this once, and kept as a hash."""
+    settings = instance.settings
+    with named_errors():
+        made = make_key(settings, merchant, kind)
+    if as_json:
+        click.echo(json.dumps({"key": made.text, "id": made.id, "merchant": merchant, "kind": kind}))
+    else:
+        click.echo(made.text)
+        click.echo("Shown this once: only its hash is kept.", err=True)
+
+
+def make_key(settings: Settings, merchant: str, kind: str) -> api_keys.NewKey:
+    """Make a key and have every worker of this machine know it."""
+    client = connect_redis(settings, embedded.url(settings))
+    mark, records = read_projection(client)
+    if ("merchant", merchant) not in records:
+        known = ", ".join(sorted(id for kind_, id in records if kind_ == "merchant")) or "none yet"
+        raise Refusal(f"unknown merchant {merchant!r}; known are: {known}")
+    at = time.time_ns() // 1_000_000
+    made = api_keys.make_key(merchant, kind, os.urandom(api_keys.RANDOM_BYTES), at)
+    event: EntityEvent = {"type": "key", "id": made.id, "at": at, "data": made.record}
+    position = publish(client, [event], mark)
+    wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS)
+    client.close()
+    return made
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--check", is_flag=True, help="Compare with what each case expects; exit 1 at any difference.")
+def decide(files: tuple[str, ...], check: bool) -> None:
+    """The pure rules on test cases, one JSON object a line (- is standard input)."""
+    from attribution.cases import run
+
+    sys.exit(run(files, check))
+
+
+@main.command()
+@click.argument("program")
+@click.argument("order_id")
+@click.option("--goal", help="Of several goals of one order, this one.")
+@json_option
+@instance_options
+def explain(instance: Instance, program: str, order_id: str, goal: str | None, as_json: bool) -> None:
+    """Why this sale went where it went."""
+    with named_errors():
+        answer = instance.admin().explain(program, order_id, goal)
+    if answer is None:
+        fail(f"no sale {order_id!r} has been reported in program {program!r}", 1)
+    click.echo(json.dumps(answer, ensure_ascii=False) if as_json else "\n".join(sentences(answer)))
+
+
+@main.command()
+@click.argument("query")
+@json_option
+@instance_options
+def sql(instance: Instance, query: str, as_json: bool) -> None:
+    """Read-only SQL over the tables."""
+    with named_errors():
+        answer = instance.admin().sql(query)
+    if as_json:
+        click.echo(json.dumps(answer["rows"], ensure_ascii=False))
+        return
+    table = Table(*answer["columns"], show_lines=False)
+    for row in answer["rows"]:
+        table.add_row(*(_cell(row[column]) for column in answer["columns"]))
+    _print(table)
+
+
+def _print(table: Any) -> None:
+    """Fitted to a terminal; in a pipe nothing is cut."""
+    console = Console() if sys.stdout.isatty() else Console(width=1000)
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+@main.command()
+@json_option
+@instance_options
+def check(instance: Instance, as_json: bool) -> None:
+    """Prove the invariants: served = stored + spooled, one credit a sale; exit 1 if not."""
+    with named_errors():
+        findings = instance.admin().check()
+    if as_json:
+        click.echo(json.dumps(findings, ensure_ascii=False))
+    else:
+        for finding in findings:
+            click.echo(f"{'FAIL' if finding['broken'] else 'ok  '} {finding['name']} ({finding['counted']} looked at)")
+            for line in finding["broken"]:
+                click.echo(f"       {_cell(line)}")
+    sys.exit(1 if any(finding["broken"] for finding in findings) else 0)
+
+
+@main.command("verify-config")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@json_option
+@instance_options
+def verify_config(instance: Instance, files: tuple[Path, ...], as_json: bool) -> None:
+    """The settings, and FILES of entities: every error with file, line and the accepted values."""
+    from console.entities import CHECKS
+    from schemas.entity_file import parse_file
+
+    problems = []
+    try:
+        settings = load(instance.config, None, _environ())
+        files = files or ((settings.demo.entities,) if settings.demo.entities else ())
+    except FileError as error:
+        problems += error.problems
+    for path in files:
+        try:
+            parse_file(path.read_text("utf-8"), str(path), CHECKS)
+        except FileError as error:
+            problems += error.problems
+        except (OSError, UnicodeDecodeError) as error:
+            fail(f"{path}: {error}")
+    if as_json:
+        click.echo(
+            json.dumps([problem._asdict() if hasattr(problem, "_asdict") else vars(problem) for problem in problems])
+        )
+    else:
+        click.echo(str(FileError(problems)) if problems else "no problems", err=bool(problems))
+    sys.exit(2 if problems else 0)
+
+
+@main.command()
+@json_option
+@instance_options
+def demo(instance: Instance, as_json: bool) -> None:
+    """Three readers, two affiliates and one shop, over real HTTP against the running system."""
+    from console.demo import play, table
+
+    settings = instance.settings
+    if settings.demo.shop_listen is None:
+        fail("the settings name no demo shop: [demo] shop_listen")
+    program = _demo_program(settings)
+    with named_errors():
+        token = make_key(settings, program["merchant"], "postback").text
+        admin = instance.admin()
+        rows = play(
+            settings.server.public_url,
+            f"http://shop.localhost:{settings.demo.shop_listen.port}",
+            lambda name, order_id: admin.explain(name, order_id, None),
+            token,
+            os.urandom(4).hex(),
+        )
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in rows]))
+    else:
+        _print(table(rows))
+
+
+def _demo_program(settings: Settings) -> Any:
+    assert settings.demo.entities is not None
+    return tomllib.loads(settings.demo.entities.read_text("utf-8"))["program"][0]
+
+
+if __name__ == "__main__":
+    main()

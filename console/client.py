@@ -1,0 +1,59 @@
+"""The command line's end of the private port."""
+
+import http.client
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+
+from schemas.settings import Settings
+
+
+class NotRunning(Exception):
+    """Nothing answers on the private port."""
+
+
+class Refusal(Exception):
+    """The question was refused; the message says why."""
+
+
+class AdminClient:
+    """Asks one instance."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.server.admin_listen
+        token = settings.data.dir / "admin.token"
+        self._token = token.read_text().strip() if token.exists() else ""
+
+    def explain(self, program: str, order_id: str, goal: str | None) -> dict[str, Any] | None:
+        """The explanation of a sale, or None where nobody reported it."""
+        query = {"program": program, "order_id": order_id, **({"goal": goal} if goal else {})}
+        status, body = self._ask("GET", f"/explain?{urlencode(query)}")
+        if status == 404:
+            return None
+        return self._good(status, body)  # type: ignore[no-any-return]
+
+    def sql(self, query: str) -> dict[str, Any]:
+        """Columns and rows."""
+        return self._good(*self._ask("POST", "/sql", orjson.dumps({"query": query})))  # type: ignore[no-any-return]
+
+    def check(self) -> list[dict[str, Any]]:
+        return self._good(*self._ask("POST", "/check"))  # type: ignore[no-any-return]
+
+    def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(self._address.host, self._address.port, timeout=600)
+        try:
+            connection.request(method, path, body, {"Authorization": f"Bearer {self._token}"})
+            response = connection.getresponse()
+            return response.status, orjson.loads(response.read())
+        except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
+            where = f"{self._address.host}:{self._address.port}"
+            raise NotRunning(f"nothing answers on {where} ({error}); start it with `lastcookie up`") from error
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _good(status: int, body: Any) -> Any:
+        if status >= 400:
+            raise Refusal(f"{body['error']['code']}: {body['error']['message']}")
+        return body

@@ -1,0 +1,273 @@
+"""The engine process: owns ClickHouse, loads the log, decides sales, answers on the private port.
+
+    python -m console.engine --config F [--data-dir D]
+
+Loader, worker and people each have a client of their own: through one client a slow query delays every insert. With
+embedded stores it is the only process that may open the tables' path. Everything but this wiring is elsewhere.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import maxminddb
+import uvicorn
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.retry import Retry
+
+from attribution import worker as worker_loop
+from attribution.catalog import Catalog
+from attribution.store import Store
+from attribution.worker import Worker
+from console.admin import Admin
+from console.bootstrap import bootstrap, check_durability, is_ready
+from console.migrate import migrate
+from schemas.lease import Lease
+from schemas.logs import configure_logs, logger
+from schemas.projection import Projection
+from schemas.settings import Settings, load
+from tracker import loader as loader_loop
+from tracker.loader import Loader
+from tracker.rows import Splicer
+from tracker.user_agents import parse
+
+
+def connect_redis(settings: Settings, url: str) -> Any:
+    """redis-py's client for threads that may wait, but not for ever."""
+    options: dict[str, Any] = {"socket_timeout": 5.0, "socket_connect_timeout": 1.0}
+    if "+cluster" in url:
+        return RedisCluster.from_url(url.replace("+cluster", ""), **options)
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+
+
+class Tables:
+    """Makes clients for the tables: of a server by its dsn, or of the engine embedded in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._path = settings.data.dir / "clickhouse"
+        self._dsn = settings.clickhouse.dsn or f"chdb://{self._path}"
+        if not settings.clickhouse.dsn:
+            self._path.mkdir(parents=True, exist_ok=True)
+
+    def client(self, **session: Any) -> Any:
+        """A client in our database; `session` are settings it keeps, with `readonly` last if at all."""
+        client = clickhouse_connect.get_client(
+            dsn=self._dsn, database=self._settings.clickhouse.database, settings=session
+        )
+        self._assert_path(client)
+        return client
+
+    def prepare(self) -> None:
+        """Make or upgrade database and tables."""
+        client = clickhouse_connect.get_client(dsn=self._dsn, database="default")
+        client.command(f"CREATE DATABASE IF NOT EXISTS {self._settings.clickhouse.database}")
+        self._assert_path(client)
+        client.close()
+        applied = migrate(self.client(), self._settings.clickhouse.database)
+        if applied:
+            logger().info("schema migrated", files=applied)
+
+    def _assert_path(self, client: Any) -> None:
+        """An embedded engine that was given no path keeps everything in memory, with no more than a warning."""
+        if self._dsn.startswith("chdb://"):
+            found = client.query("SELECT value FROM system.server_settings WHERE name = 'path'").result_rows[0][0]
+            if not found or not os.path.samefile(found, self._dsn.removeprefix("chdb://")):
+                raise RuntimeError(f"the embedded engine opened {found!r}, not {self._dsn}")
+
+
+class Engine:
+    """The threads, and what they share."""
+
+    def __init__(self, settings: Settings, redis_url: str) -> None:
+        self.settings = settings
+        self.tables = Tables(settings)
+        self.redis_url = redis_url
+        self.redis = connect_redis(settings, redis_url)
+        self.counters: Counter[str] = Counter()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.is_ready = False
+
+    def start(self) -> None:
+        """Prepare the tables and start the threads."""
+        self.tables.prepare()
+        self.admin = Admin(self)
+        for name, target in (("keeper", self._keep), ("loader", self._load), ("worker", self._decide)):
+            thread = threading.Thread(target=self._guard(target), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Worker and loader finish what they have in hand."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=20)
+
+    @staticmethod
+    def _guard(target: Callable[[], None]) -> Callable[[], None]:
+        """A thread that ends by an error is a defect: better a new process than an engine that half works."""
+
+        def run() -> None:
+            try:
+                target()
+            except BaseException:
+                logger().error("engine thread failed", exc_info=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return run
+
+    def _keep(self) -> None:
+        """Tell an empty log server what it must know, at the start and whenever it has been emptied."""
+        client = self.tables.client()
+        checked = False
+        while not self._stopping.wait(0 if not self.is_ready else 1.0):
+            try:
+                if not checked:
+                    check_durability(self.redis, self.settings.redis.accept_loss)
+                    checked = True
+                if not is_ready(self.redis, self.settings.redis.shards):
+                    bootstrap(self.redis, client, self.settings.redis.shards)
+                    logger().info("log server bootstrapped")
+                self.is_ready = True
+            except Exception as error:
+                self.is_ready = False
+                logger().error("log server not ready", error=str(error)[:500], kind=type(error).__name__)
+                self._stopping.wait(0.5)
+
+    def _lease(self, redis: Any, role: str) -> Lease:
+        holder = f"{socket.gethostname()}/{os.getpid()}"
+        if not self.settings.clickhouse.dsn:
+            # The lock on the tables' path already says that nobody else can load: a dead holder need not expire.
+            redis.delete(f"lc:lease:{role}")
+        return Lease(redis, role, holder, self.settings.redis.shards, time.monotonic)
+
+    def _wait_for_log(self) -> None:
+        while not self.is_ready and not self._stopping.wait(0.02):
+            pass
+
+    def _load(self) -> None:
+        self._wait_for_log()
+        settings = self.settings
+        redis = connect_redis(settings, self.redis_url)
+        splicer = Splicer(country_lookup(settings.geo.database), parse, settings.privacy.user_agent == "keep")
+        loader = Loader(
+            redis,
+            self.tables.client(),
+            splicer,
+            self._lease(redis, loader_loop.ROLE),
+            settings.redis.shards,
+            settings.clickhouse.insert_rows_max,
+            settings.clickhouse.insert_bytes_max,
+            self.counters,
+        )
+        loader_loop.run(loader, settings.clickhouse.flush_after_ms / 1000, self._loader_should_stop)
+
+    def _loader_should_stop(self) -> bool:
+        """The worker stops first: what it still decides is loaded too."""
+        worker = self._threads[2] if len(self._threads) > 2 else None
+        return self._stopping.is_set() and (worker is None or not worker.is_alive())
+
+    def _decide(self) -> None:
+        self._wait_for_log()
+        redis = connect_redis(self.settings, self.redis_url)
+        worker = Worker(
+            redis,
+            Store(self.tables.client()),
+            Catalog(Projection()),
+            self._lease(redis, worker_loop.ROLE),
+            self.settings.redis.shards,
+            lambda: time.time_ns() // 1_000_000,
+            self.admin.metrics.decided,
+        )
+        worker_loop.run(worker, self._stopping.is_set)
+
+
+def country_lookup(database: Path | None) -> Callable[[str], str]:
+    """Maps an address to an ISO country code by a MaxMind-format file; to '' without one."""
+    if database is None:
+        return lambda _: ""
+    reader = maxminddb.open_database(str(database))
+
+    @cache
+    def look_up(address: str) -> str:
+        record: Any = reader.get(address) if address else None
+        country = record.get("country") or record.get("registered_country") if isinstance(record, dict) else None
+        return str(country.get("iso_code", "")) if isinstance(country, dict) else ""
+
+    def country(address: str) -> str:
+        try:
+            return look_up(address)
+        except ValueError:
+            return ""
+
+    return country
+
+
+def admin_token(data_dir: Path) -> str:
+    """The private port's token: made at the first start, readable by the owner only."""
+    path = data_dir / "admin.token"
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text().strip()
+
+
+async def serve(engine: Engine, listener: socket.socket) -> None:
+    """Answer on the private port until SIGTERM, then stop the threads."""
+    config = uvicorn.Config(
+        engine.admin.app(admin_token(engine.settings.data.dir)),
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    await server.serve(sockets=[listener])
+    await asyncio.to_thread(engine.stop)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The engine process.")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--socket", type=int, required=True)
+    options = parser.parse_args()
+    configure_logs(sys.stderr)
+    redis_url = os.environ.pop("LASTCOOKIE_LOG_URL")
+    settings = load(options.config, options.data_dir, os.environ)
+    scratch = settings.data.dir / "tmp"  # clickhouse-connect inserts by way of a file; a killed process leaves it
+    scratch.mkdir(parents=True, exist_ok=True)
+    for left_over in scratch.iterdir():
+        left_over.unlink(missing_ok=True)
+    os.environ["TMPDIR"] = str(scratch)
+    engine = Engine(settings, redis_url)
+    engine.start()
+    asyncio.run(serve(engine, socket.socket(fileno=options.socket)))
+    os._exit(0)  # chDB's threads hold the interpreter at exit
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Entities from a file, or a single one, into the stream of their versions. Called by `apply`, `key` and the demo."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from schemas import keys
+from schemas.entities import EntityEvent, EntityKey
+from schemas.entity_diff import Plan, diff
+from schemas.entity_file import parse_file
+from schemas.entity_keys import UrlChecks
+from schemas.projection import MARK, version_line
+from tracker.destination import check_allowed_host, check_template
+
+SCRIPT = (Path(__file__).parent / "publish.lua").read_text()
+CHECKS = UrlChecks(check_template, check_allowed_host)
+_CHUNK = 2000
+
+
+class ChangedMeanwhile(Exception):
+    """Somebody else changed entities at the same time; what was applied of a large file stays, apply again."""
+
+
+def plan_file(redis: Any, path: Path, at: int, terms_defaults: Mapping[str, object]) -> tuple[Plan, str]:
+    """What applying the file would change, and the projection's mark that this holds for. Raises EntityError."""
+    file = parse_file(path.read_text("utf-8"), str(path), CHECKS)
+    mark, records = read_projection(redis)
+    return diff(records, file, at, terms_defaults), mark
+
+
+def read_projection(redis: Any) -> tuple[str, dict[EntityKey, Any]]:
+    """The mark and every current record."""
+    mark = (redis.hget(keys.PROJECTION, MARK) or b"").decode()
+    records: dict[EntityKey, Any] = {}
+    for field, data in redis.hscan_iter(keys.PROJECTION, count=5000):
+        if field != MARK.encode():
+            kind, _, id = field.decode().partition(":")
+            records[kind, id] = orjson.loads(data)
+    return mark, records
+
+
+def publish(redis: Any, events: Sequence[EntityEvent], mark: str) -> int:
+    """Append the versions; the position of the last one. Raises ChangedMeanwhile."""
+    script = redis.register_script(SCRIPT)
+    position = int(mark.partition(" ")[0] or 0)
+    for start in range(0, len(events), _CHUNK):
+        lines, pairs = [], []
+        for event in events[start : start + _CHUNK]:
+            position += 1
+            lines.append(version_line(position, event["at"], event["type"], event["id"], event["data"]))
+            data = orjson.dumps(event["data"], option=orjson.OPT_SORT_KEYS)
+            pairs += [f"{event['type']}:{event['id']}", data]
+        stream_id = script(keys=[keys.ENTITIES, keys.PROJECTION], args=[mark, position, b"\n".join(lines), *pairs])
+        if not stream_id:
+            raise ChangedMeanwhile
+        mark = f"{position} {stream_id.decode()}"
+    return position
+
+
+def wait_for_edge(run_dir: Path, position: int, seconds: float) -> bool:
+    """Until every tracker worker of this machine serves this position; True unless that takes too long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        beats = [orjson.loads(path.read_bytes()) for path in run_dir.glob("tracker-*.json")]
+        if all(beat["position"] >= position for beat in beats):
+            return True
+        time.sleep(0.05)
+    return False

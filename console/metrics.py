@@ -1,0 +1,101 @@
+"""Metrics in Prometheus's format: the trackers' counters out of their heartbeats, the engine's own, and the stores'.
+
+Trackers count in plain dictionaries and leave them in `run/tracker-*.json` four times a second: no lock and no metric
+object in the click path. Called by the private port.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from schemas import keys
+from tracker.loader import streams
+
+if TYPE_CHECKING:
+    from console.engine import Engine
+
+
+class Metrics:
+    """What /metrics shows."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._registry = CollectorRegistry()
+        self._latency = Histogram(
+            "lastcookie_credit_seconds",
+            "From the receipt of a sale to its decision",
+            ["method"],
+            registry=self._registry,
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60),
+        )
+        self._registry.register(self)  # type: ignore[arg-type]
+
+    def decided(self, method: str, seconds: float) -> None:
+        """Note a decision."""
+        self._latency.labels(method).observe(max(0.0, seconds))
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by prometheus-client for every scrape."""
+        found = beats(self._engine.settings.data.dir)
+        yield from _of_trackers(found)
+        outcomes = CounterMetricFamily("lastcookie_engine", "Outcomes in the engine", labels=["outcome"])
+        for name, count in sorted(self._engine.counters.items()):
+            outcomes.add_metric([name], count)
+        yield outcomes
+        yield from self._of_log()
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def _of_log(self) -> Iterator[Metric]:
+        entries = GaugeMetricFamily("lastcookie_log_entries", "Entries kept in a stream", labels=["stream"])
+        lag = GaugeMetricFamily(
+            "lastcookie_loader_lag_seconds", "Age of the oldest entry not loaded", labels=["stream"]
+        )
+        memory = GaugeMetricFamily("lastcookie_log_server_bytes", "Memory used by the log server")
+        redis = self._engine.redis
+        try:
+            for stream in streams(self._engine.settings.redis.shards):
+                entries.add_metric([stream.name], redis.xlen(stream.name))
+                position = (redis.hget(keys.positions(stream.name), "loader") or b"0-0").decode()
+                waiting = redis.xrange(stream.name, f"({position}", count=1)
+                since = int(waiting[0][0].partition(b"-")[0]) / 1000 if waiting else time.time()
+                lag.add_metric([stream.name], max(0.0, time.time() - since))
+            memory.add_metric([], redis.info("memory")["used_memory"])
+        except Exception:
+            return
+        yield from (entries, lag, memory)
+
+
+def beats(data_dir: Path) -> list[dict[str, Any]]:
+    """The trackers' last heartbeats."""
+    return [orjson.loads(path.read_bytes()) for path in sorted((data_dir / "run").glob("tracker-*.json"))]
+
+
+def _of_trackers(found: list[dict[str, Any]]) -> Iterator[Metric]:
+    outcomes = CounterMetricFamily("lastcookie_edge", "Outcomes at the edge", labels=["worker", "outcome", "reason"])
+    gauges = {
+        "spool_bytes": "Bytes waiting in the spool",
+        "spool_damaged": "Damaged records set aside",
+        "log_up": "1 while the log takes clicks",
+        "may_grow": "1 while touch state is within its budget",
+        "position": "Position in the stream of entities that is served",
+    }
+    for name, text in gauges.items():
+        gauge = GaugeMetricFamily(f"lastcookie_edge_{name}", text, labels=["worker"])
+        for beat in found:
+            gauge.add_metric([str(beat["number"])], float(beat[name]))
+        yield gauge
+    for beat in found:
+        for key, count in sorted(beat["counters"].items()):
+            outcome, _, reason = key.partition(":")
+            outcomes.add_metric([str(beat["number"]), outcome, reason], count)
+    yield outcomes

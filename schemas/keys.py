@@ -1,0 +1,80 @@
+"""Redis keys: every key of ours, in one place.
+
+All keys of a shard carry the hash tag `{n}`, so that one script may touch them together on a cluster. A visitor's
+touches live on the shard of the visitor; an order's claim, its reports and its credits on the shard of the order.
+Called by whoever talks to Redis.
+"""
+
+from zlib import crc32
+
+
+def shard_of_visitor(visitor: str, shards: int) -> int:
+    """The shard that keeps a visitor's clicks and touches."""
+    return crc32(visitor.encode()) % shards
+
+
+def shard_of_order(program: str, order_id: str, goal: str, shards: int) -> int:
+    """The shard on which an order is claimed."""
+    return crc32(f"{program}\0{order_id}\0{goal}".encode()) % shards
+
+
+def clicks(shard: int) -> str:
+    """Stream: clicks and refusals. Fields are names of tables, values are lines of JSON."""
+    return f"lc{{{shard}}}:clicks"
+
+
+def conversions(shard: int) -> str:
+    """Stream: reports of sales, as rows for the loader and as cases for the worker."""
+    return f"lc{{{shard}}}:conversions"
+
+
+def credits(shard: int) -> str:
+    """Stream: the worker's decisions, as rows."""
+    return f"lc{{{shard}}}:credits"
+
+
+def positions(stream: str) -> str:
+    """Hash: reader of the stream -> the last id it has finished with."""
+    return f"{stream}:positions"
+
+
+def fence(shard: int, role: str) -> str:
+    """Number of the lease under which a role (loader, worker) may write on this shard."""
+    return f"lc{{{shard}}}:fence:{role}"
+
+
+def lease(role: str) -> str:
+    """The holder of a role; expires unless renewed."""
+    return f"lc:lease:{role}"
+
+
+def touches(shard: int, program: str, visitor: str) -> str:
+    """String: the touches of one visitor that one program could credit."""
+    return f"lc{{{shard}}}:t:{program}:{visitor}"
+
+
+def gap(shard: int) -> str:
+    """Set while touch state of this shard may lack something: evidence from it is not complete."""
+    return f"lc{{{shard}}}:gap"
+
+
+def claim(shard: int, program: str, order_id: str, goal: str) -> str:
+    """String: what has been reported of an order so far, and under which conversion id."""
+    return f"lc{{{shard}}}:o:{program}:{goal}:{order_id}"
+
+
+def reversal(shard: int, program: str, order_id: str, goal: str, reversal_id: str) -> str:
+    """String: the content of one reversal of an order."""
+    return f"{claim(shard, program, order_id, goal)}:reversal:{reversal_id}"
+
+
+def ready(shard: int) -> str:
+    """The epoch; missing in an empty log server until claims are known again: no conversion is taken without it."""
+    return f"lc{{{shard}}}:ready"
+
+
+ENTITIES = "lc{e}:entities"
+"""Stream: versions of programs, affiliates, links, …, in the one order that counts."""
+
+PROJECTION = "lc{e}:projection"
+"""Hash: `type:id` -> the current record, and `@` -> id of the last entry it holds."""

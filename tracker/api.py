@@ -1,0 +1,345 @@
+"""The edge's endpoints but for clicks: pixel, tag, postback, conversions, reversals.
+
+Straight lines: who asks, what he says (report_fields.py), record it (conversions.py), answer. One shape of error
+everywhere; a 2xx means that it is recorded, but for the pixel, whose GIF is shown whatever happens.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from schemas import api_keys
+from schemas.settings import Settings
+from tracker import destination
+from tracker.click_id import ClickIds, visitor_text
+from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
+from tracker.cookie import read_visitor
+from tracker.links import Links
+from tracker.redirect import parse_query
+from tracker.report_fields import (
+    FieldError,
+    canonical,
+    read_click_id,
+    read_content,
+    read_goal,
+    read_order_id,
+    read_program,
+    read_reversal,
+)
+from tracker.reports import Outcome, Report
+from tracker.spool import Spool
+
+PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+_NO_STORE = {"Cache-Control": "no-store"}
+_RETRY_AFTER_SECONDS = "2"
+TAG = Path(__file__).parent / "tag.js"
+
+
+class Api:
+    """The endpoints of one worker. `clock` gives ms."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: Links,
+        ids: ClickIds,
+        conversions: Conversions,
+        spool: Spool,
+        clock: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._links = links
+        self._ids = ids
+        self._conversions = conversions
+        self._spool = spool
+        self._clock = clock
+        self._tag = TAG.read_bytes()
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/pixel.gif", self.pixel, methods=["GET"]),
+                Route("/tag.js", self.tag, methods=["GET"]),
+                Route("/v1/events", self.events, methods=["POST", "OPTIONS"]),
+                Route("/postback", self.postback, methods=["GET", "POST"]),
+                Route("/v1/conversions", self.convert, methods=["POST"]),
+                Route("/v1/reversals", self.reverse, methods=["POST"]),
+            ],
+            exception_handlers={
+                FieldError: _field_error,
+                NotRecorded: _not_recorded,
+                HTTPException: _http_error,
+                ClientDisconnect: _gone,
+            },
+        )
+
+    async def pixel(self, request: Request) -> Response:
+        """A browser's claim by image: always the GIF; what was wrong with it is kept for the merchant."""
+        params = _query(request)
+        try:
+            known, unknown = canonical(params)
+            report = self._report(known, "pixel", self._visitor(request))
+            await self._submit_or_spool(report, unknown)
+        except FieldError as error:
+            try:
+                await self._conversions.record_problem("pixel", params, error)
+            except Exception:  # the page is a shop's: it gets its image
+                pass
+        except NotRecorded:
+            pass
+        return Response(PIXEL, media_type="image/gif", headers=_NO_STORE)
+
+    async def tag(self, _request: Request) -> Response:
+        return Response(
+            self._tag,
+            media_type="text/javascript",
+            headers={"Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"},
+        )
+
+    async def events(self, request: Request) -> Response:
+        """A browser's claim by the tag."""
+        origin = request.headers.get("origin")
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={**_cors(origin), **_NO_STORE} if origin else _NO_STORE)
+        params = await _json(request)
+        if not isinstance(params, dict):
+            raise FieldError(400, "json_malformed", "the body must be a JSON object")
+        known, unknown = canonical(params)
+        report = self._report(known, "tag", self._visitor(request))
+        if origin is not None and not self._may_report(origin, report.program):
+            raise FieldError(403, "origin_not_allowed", "this site is not among the program's allowed_hosts", "program")
+        await self._submit_or_spool(report, unknown)
+        return Response(status_code=204, headers={**(_cors(origin) if origin else {}), **_NO_STORE})
+
+    async def postback(self, request: Request) -> Response:
+        """A merchant's server, as trackers know it: everything in the query or a form."""
+        params: dict[str, Any] = dict(_query(request))
+        if request.method == "POST":
+            body = await request.body()
+            if request.headers.get("content-type", "").startswith("application/json"):
+                given = _parse_json(body)
+                params |= given if isinstance(given, dict) else {}
+            else:
+                params |= parse_query(body)
+        token = params.pop("token", None)
+        merchant = self._merchant(token if isinstance(token, str) else "", "postback")
+        known, unknown = canonical(params)
+        report = self._report(known, "postback", None, merchant)
+        return _answer(*await self._conversions.submit(report, unknown))
+
+    async def convert(self, request: Request) -> Response:
+        """A merchant's server, with a key: one conversion, or a list of up to `limits.batch_items`."""
+        merchant = self._merchant(_bearer(request), "api")
+
+        async def one(item: dict[str, Any]) -> tuple[str, str]:
+            known, unknown = canonical(item)
+            return await self._conversions.submit(self._report(known, "api", None, merchant), unknown)
+
+        return await self._each(await _json(request), one)
+
+    async def reverse(self, request: Request) -> Response:
+        """Refunds, one or a list."""
+        merchant = self._merchant(_bearer(request), "api")
+
+        async def one(item: dict[str, Any]) -> tuple[str, str]:
+            reversal = read_reversal(item)
+            self._own_program(reversal["program"], merchant)
+            return "accepted", await self._conversions.reverse(reversal, "api")
+
+        return await self._each(await _json(request), one)
+
+    async def submit_spooled(self, record: dict[str, Any]) -> bool:
+        """Take in a report that waited in the spool; False where the log still cannot."""
+        report, params = from_spool(record)
+        try:
+            await self._conversions.submit(report, params)
+        except NotRecorded:
+            return False
+        return True
+
+    def _report(
+        self, known: Mapping[str, Any], source: str, visitor: str | None, merchant: str | None = None
+    ) -> Report:
+        now = self._clock()
+        program = read_program(known.get("program"))
+        self._own_program(program, merchant)
+        settings = self._settings.conversions
+        content, sale_ts = read_content(known, now, settings.clock_tolerance, settings.max_late)
+        click_id = read_click_id(known.get("click_id"))
+        click = self._ids.read(click_id, program) if click_id else None
+        return Report(
+            program=program,
+            order_id=read_order_id(known.get("order_id")),
+            goal=read_goal(known.get("goal")),
+            source=source,
+            received_at=now,
+            sale_ts=sale_ts,
+            content=content,
+            visitor=visitor,
+            click_id=click_id if click else None,
+            click_visitor=click.visitor if click else None,
+        )
+
+    def _own_program(self, program: str, merchant: str | None) -> None:
+        """Another merchant's program is as unknown as one that does not exist."""
+        owner = self._links.merchant_of(program)
+        if owner is None or (merchant is not None and owner != merchant):
+            raise FieldError(404, "program_unknown", "there is no such program of yours", "program")
+
+    def _merchant(self, key: str, kind: str) -> str:
+        id = api_keys.key_id(key)
+        record = self._links.projection.get("key", id) if id else None
+        if not api_keys.opens(record, key) or record is None:
+            where = "the token parameter" if kind == "postback" else "Authorization: Bearer"
+            raise FieldError(
+                401,
+                "key_invalid",
+                f"a valid key is needed in {where}",
+                "token" if kind == "postback" else None,
+            )
+        if record["kind"] != kind:
+            raise FieldError(403, "key_kind", f"this is a key for {record['kind']}, not for {kind}")
+        return str(record["merchant"])
+
+    def _visitor(self, request: Request) -> str | None:
+        cookie = request.headers.get("cookie", "").encode("latin-1")
+        visitor = read_visitor(cookie, self._settings.cookie.name.encode())
+        return visitor_text(visitor) if visitor else None
+
+    def _may_report(self, origin: str, program: str) -> bool:
+        record = self._links.projection.get("program", program)
+        if record is None:
+            return False
+        if destination.allowed(origin + "/", tuple(record["allowed_hosts"])) is not None:
+            return True
+        landing = urlsplit(record["landing_url"])
+        return origin == f"{landing.scheme}://{landing.netloc}"
+
+    async def _submit_or_spool(self, report: Report, params: dict[str, Any]) -> None:
+        try:
+            await self._conversions.submit(report, params)
+        except NotRecorded:
+            kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._spool.add(["report", spooled(report, params)], kept.set_result)
+            if not await kept:
+                raise
+
+    async def _each(self, body: Any, one: Callable[[dict[str, Any]], Awaitable[tuple[str, str]]]) -> Response:
+        if isinstance(body, dict):
+            return _answer(*await one(body), created=202)
+        most = self._settings.limits.batch_items
+        if not isinstance(body, list):
+            raise FieldError(400, "json_malformed", "the body must be a JSON object, or a list of them")
+        if len(body) > most:
+            raise FieldError(413, "batch_too_large", f"at most {most} items at once")
+        flight = asyncio.Semaphore(64)
+
+        async def guarded(item: Any) -> dict[str, Any]:
+            async with flight:
+                try:
+                    if not isinstance(item, dict):
+                        raise FieldError(400, "json_malformed", "an item must be a JSON object")
+                    outcome, conversion_id = await one(item)
+                except FieldError as error:
+                    return {"status": "error", "http_status": error.status, **_error_body(error)}
+                except NotRecorded:
+                    return {"status": "error", "http_status": 503, **_error_body(_UNAVAILABLE)}
+                if outcome == Outcome.CONFLICT:
+                    return {"status": "error", "http_status": 409, **_error_body(_CONFLICT)}
+                return {"status": outcome, "conversion_id": conversion_id}
+
+        results = await asyncio.gather(*(guarded(item) for item in body))
+        failed = any(result["status"] == "error" for result in results)
+        return _json_response({"results": results}, 207 if failed else 202)
+
+
+_CONFLICT = FieldError(
+    409,
+    "conversion_conflict",
+    "this order was reported before with other content; both are kept and shown",
+    "order_id",
+)
+_UNAVAILABLE = FieldError(503, "not_recorded", "cannot record now; nothing was stored, try again")
+
+
+def _answer(outcome: str, conversion_id: str, created: int = 200) -> Response:
+    if outcome == Outcome.CONFLICT:
+        raise _CONFLICT
+    return _json_response({"status": outcome, "conversion_id": conversion_id}, created)
+
+
+def _query(request: Request) -> dict[str, str]:
+    return parse_query(request.scope["query_string"])
+
+
+async def _json(request: Request) -> Any:
+    return _parse_json(await request.body())
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise FieldError(400, "json_malformed", "the body is not JSON") from None
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _cors(origin: str) -> dict[str, str]:
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Allow-Methods": "POST",
+        "Access-Control-Allow-Headers": "content-type",
+        "Vary": "Origin",
+    }
+
+
+def _error_body(error: FieldError) -> dict[str, Any]:
+    return {"error": {"code": error.code, "message": error.message, "param": error.param}}
+
+
+def _json_response(content: Any, status: int, headers: Mapping[str, str] = _NO_STORE) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json", headers=dict(headers))
+
+
+async def _field_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FieldError)
+    headers = dict(_NO_STORE)
+    if error.status == 503:
+        headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _json_response(_error_body(error), error.status, headers)
+
+
+async def _not_recorded(request: Request, _error: Exception) -> Response:
+    return await _field_error(request, _UNAVAILABLE)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {
+        404: ("not_found", "there is nothing here"),
+        405: ("method_not_allowed", "this method is not served here"),
+    }
+    code, message = codes.get(error.status_code, ("request_malformed", error.detail))
+    body = {"error": {"code": code, "message": message, "param": None}}
+    return JSONResponse(body, error.status_code, headers={**(error.headers or {}), **_NO_STORE})
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return PlainTextResponse("", 400)

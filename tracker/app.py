@@ -1,0 +1,256 @@
+"""A tracker worker: builds everything, listens, mends, drains, stops. One process each, run by the supervisor.
+
+    python -m tracker.app --config F [--data-dir D] --number N --socket FD
+
+Nothing is shared between workers but the log and the folder of keys.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+import uvloop
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from schemas import keys
+from schemas.logs import configure_logs, logger
+from schemas.projection import MARK
+from schemas.settings import Settings, load
+from tracker.api import Api
+from tracker.click_id import load_keys
+from tracker.conversions import Conversions
+from tracker.links import Links, load_snapshot, save_snapshot
+from tracker.log import Limits, Log
+from tracker.rates import Rates
+from tracker.redirect import Redirect
+from tracker.server import HttpLimits, click_protocol, sweep
+from tracker.spool import Spool
+
+_FOLLOW_SECONDS = 0.2
+_HEARTBEAT_SECONDS = 0.25
+_SNAPSHOT_SECONDS = 5.0
+_DAY_MS = 86_400_000
+_GAP_TTL_MS = 400 * _DAY_MS
+
+
+def steady_clock(now_ms: Callable[[], int]) -> Callable[[], int]:
+    """A clock in ms that never steps back."""
+    last = 0
+
+    def clock() -> int:
+        nonlocal last
+        last = max(last, now_ms())
+        return last
+
+    return clock
+
+
+def connect_redis(settings: Settings, url: str) -> Any:
+    """redis-py's client, told not to wait: its defaults stall for seconds on a dead server."""
+    timeout = settings.redis.timeout_ms / 1000
+    options: dict[str, Any] = {"socket_timeout": max(timeout, 1.0), "socket_connect_timeout": timeout}
+    if "+cluster" in url:
+        return RedisCluster.from_url(url.replace("+cluster", ""), **options)
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+
+
+class Worker:
+    """One tracker worker."""
+
+    def __init__(self, settings: Settings, redis_url: str, number: int, clock: Callable[[], int]) -> None:
+        self.settings = settings
+        self.number = number
+        self.clock = clock
+        self.counters: Counter[str] = Counter()
+        self.redis = connect_redis(settings, redis_url)
+        folder = settings.data.dir
+        self._snapshot = folder / "links" / "links.snapshot"
+        self.links = Links(load_snapshot(self._snapshot))
+        self._snapshot_position = self.links.projection.position
+        self.has_links = self.links.projection.position > 0
+        self._may_grow = True
+        limits = settings.limits
+        self.spool = Spool(folder / "spool", f"{number}-{os.getpid()}", limits.spool_bytes_max)
+        log_limits = Limits(
+            timeout_seconds=settings.redis.timeout_ms / 1000,
+            batch_events_max=limits.batch_clicks_max,
+            in_flight_max=limits.clicks_in_flight_max,
+            touches_max=limits.touches_per_visitor,
+            gap_ttl_ms=_GAP_TTL_MS,
+        )
+        self.log = Log(redis_url, settings.redis.shards, log_limits, self.spool, lambda: self._may_grow, self.counters)
+        ids = load_keys(folder / "click-id.keys", os.urandom(48))
+        rates = Rates(limits.rate_clicks_per_ip, limits.rate_clicks_per_visitor)
+        self.redirect = Redirect(settings, self.links, self.log, ids, rates, clock, os.urandom, number, self.counters)
+        conversions = Conversions(
+            self.redis, settings.redis.shards, self.links, clock, lambda: os.urandom(12).hex(), self.counters
+        )
+        self.api = Api(settings, self.links, ids, conversions, self.spool, clock)
+
+    async def follow_entities(self) -> None:
+        """For ever: take in what is new in the stream of entities; start anew where it no longer reaches back."""
+        while True:
+            try:
+                await self._follow_once()
+                self.has_links = True
+            except (RedisError, OSError, TimeoutError):
+                self.counters["entities_unreachable"] += 1
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
+    async def _follow_once(self) -> None:
+        projection = self.links.projection
+        entries = await self.redis.xrange(keys.ENTITIES, f"({projection.stream_id}", count=200)
+        if entries:
+            first = orjson.loads(next(iter(entries[0][1].values())).split(b"\n", 1)[0])
+            if int(first["position"]) == projection.position + 1:
+                changed = []
+                for stream_id, fields in entries:
+                    changed += projection.take_entry(stream_id.decode(), fields)
+                self.links.changed(changed)
+                return
+        mark = ((await self.redis.hget(keys.PROJECTION, MARK)) or b"0 0-0").decode()
+        if mark != projection.mark and int(mark.partition(" ")[0]) > 0:
+            records = [(k.decode(), v) async for k, v in self.redis.hscan_iter(keys.PROJECTION, count=5000)]
+            projection.take_all(mark, ((key, data) for key, data in records if key != MARK))
+            self.links.changed(())
+
+    async def keep_snapshot(self) -> None:
+        """For ever: write the links down when they have changed. Any worker's snapshot serves all."""
+        while True:
+            await asyncio.sleep(_SNAPSHOT_SECONDS)
+            projection = self.links.projection
+            if projection.position != self._snapshot_position:
+                mark, records = projection.mark, list(projection.items())
+                self._snapshot_position = projection.position
+                await asyncio.to_thread(save_snapshot, self._snapshot, mark, records)
+
+    async def watch_memory(self) -> None:
+        """For ever: let touch state grow only within its share of the log server's memory."""
+        share = self.settings.redis.state_budget_percent / 100
+        while True:
+            try:
+                info = await self.redis.info("memory")
+                info = next(iter(info.values())) if "used_memory" not in info else info
+                most = info["maxmemory"] or info.get("total_system_memory", 0)
+                self._may_grow = not most or info["used_memory"] < most * share
+            except (RedisError, OSError, TimeoutError):
+                pass
+            await asyncio.sleep(1)
+
+    async def beat(self) -> None:
+        """For ever: leave this worker's counters where the private port finds them, log server or no."""
+        path = self.settings.data.dir / "run" / f"tracker-{self.number}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            beat = {
+                "at": self.clock(),
+                "pid": os.getpid(),
+                "number": self.number,
+                "sequence": self.redirect.sequence,
+                "position": self.links.projection.position,
+                "log_up": all(shard.is_up for shard in self.log.shards),
+                "spool_bytes": self.spool.bytes,
+                "spool_damaged": self.spool.damaged,
+                "may_grow": self._may_grow,
+                "counters": dict(self.counters),
+            }
+            draft = path.with_suffix(".draft")
+            draft.write_bytes(orjson.dumps(beat))
+            draft.replace(path)
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+
+async def serve(settings: Settings, redis_url: str, number: int, listener: socket.socket) -> None:
+    """Run a worker until SIGTERM, then drain: requests in flight are answered, what they recorded is durable."""
+    worker = Worker(settings, redis_url, number, steady_clock(lambda: time.time_ns() // 1_000_000))
+    await asyncio.gather(*(shard.open() for shard in worker.log.shards))
+    server = settings.server
+    limits = HttpLimits(
+        url_bytes=settings.limits.url_bytes,
+        header_bytes=settings.limits.header_bytes,
+        header_count=settings.limits.header_count,
+        body_bytes=settings.limits.body_bytes,
+        batch_body_bytes=settings.limits.batch_body_bytes,
+        keep_alive_seconds=server.keep_alive / 1000,
+        header_seconds=server.header_timeout / 1000,
+        body_seconds=server.body_timeout / 1000,
+    )
+    config = uvicorn.Config(
+        worker.api.app(),
+        http=click_protocol(worker.redirect.click, limits),
+        loop="none",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        backlog=4096,
+        timeout_keep_alive=max(1, server.keep_alive // 1000),
+        timeout_graceful_shutdown=max(1, server.drain_timeout // 1000),
+    )
+    http = uvicorn.Server(config)
+    http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    loop = asyncio.get_running_loop()
+    for number_of_signal in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number_of_signal, lambda: setattr(http, "should_exit", True))
+    tasks = [
+        loop.create_task(task)
+        for task in (
+            worker.follow_entities(),
+            worker.keep_snapshot(),
+            worker.watch_memory(),
+            worker.beat(),
+            worker.log.mend(worker.api.submit_spooled),
+            sweep(lambda: http.server_state.connections),
+        )
+    ]
+    for task in tasks:
+        task.add_done_callback(_stop_if_broken)
+    logger().info("tracker listening", number=number, pid=os.getpid())
+    await http.serve(sockets=[listener])
+    await worker.log.close(server.drain_timeout / 1000)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await worker.redis.aclose()
+
+
+def _stop_if_broken(task: "asyncio.Task[None]") -> None:
+    """A background task that ends by an error is a defect: better a new process than a worker that half works."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger().error("background task failed", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One tracker worker.")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--redis-url-env", default="LASTCOOKIE_LOG_URL")
+    parser.add_argument("--number", type=int, required=True)
+    parser.add_argument("--socket", type=int, required=True)
+    options = parser.parse_args()
+    configure_logs(sys.stderr)
+    environ = {name: value for name, value in os.environ.items() if name != options.redis_url_env}
+    settings = load(options.config, options.data_dir, environ)
+    listener = socket.socket(fileno=options.socket)
+    uvloop.run(serve(settings, os.environ[options.redis_url_env], options.number, listener))
+
+
+if __name__ == "__main__":
+    main()

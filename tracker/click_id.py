@@ -1,0 +1,118 @@
+"""Click ids: 32 characters that only the server can read, and that nobody else can make.
+
+    key number (1 byte) | AES-128 block (16) | tag (7)   -> base64url, 32 characters
+    block: time in ms (42 bits) | worker (10) sequence (12) | visitor (64)
+    tag:   keyed BLAKE2b over key number, block and program
+
+So a server-to-server sale that knows only its click id finds its visitor without an index, an invented id or one of
+another program fails the tag before any look-up, and merchants cannot link two clicks of one visitor. Keys live in
+`click-id.keys` in the data folder: one line a key, the last one mints. Called by the click path and by conversions.
+"""
+
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+LENGTH = 32
+WORKERS_MAX = 1 << 10
+SEQUENCE_BITS = 12
+_SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
+_SECRET_BYTES = 48  # 16 for the cipher, 32 for the tag
+
+
+class Click(NamedTuple):
+    """What a click id says: when (ms), at which worker, its place in the worker's sequence, and whose."""
+
+    ts: int
+    worker: int
+    sequence: int
+    visitor: str
+
+
+class _Key:
+    def __init__(self, number: int, secret: bytes) -> None:
+        cipher = Cipher(algorithms.AES(secret[:16]), modes.ECB())
+        # Reused contexts (0.3 µs a block; a new one costs 4 µs). They buffer partial blocks: feed 16 bytes, always.
+        self.encrypt = cipher.encryptor().update
+        self.decrypt = cipher.decryptor().update
+        self.prefix = bytes([number])
+        self.tag_secret = secret[16:]
+
+    def tag(self, block: bytes, program: bytes) -> bytes:
+        return blake2b(self.prefix + block + program, digest_size=7, key=self.tag_secret).digest()
+
+
+class ClickIds:
+    """Mints and reads click ids with one installation's keys."""
+
+    def __init__(self, secrets: dict[int, bytes]) -> None:
+        self._keys = {number: _Key(number, secret) for number, secret in secrets.items()}
+        self._current = self._keys[max(self._keys)]
+
+    def mint(self, ts: int, worker: int, sequence: int, visitor: bytes, program: bytes) -> bytes:
+        """A click id for a visitor's 8 bytes; `sequence` is cut to its low bits."""
+        key = self._current
+        head = ts << 22 | worker << SEQUENCE_BITS | sequence & _SEQUENCE_MASK
+        block = key.encrypt(head.to_bytes(8, "big") + visitor)
+        return urlsafe_b64encode(key.prefix + block + key.tag(block, program))
+
+    def read(self, click_id: str, program: str) -> Click | None:
+        """What the id says, or None where it is not one of ours for this program."""
+        if len(click_id) != LENGTH or not click_id.isascii():
+            return None
+        raw = urlsafe_b64decode(click_id)
+        if urlsafe_b64encode(raw).decode() != click_id:  # the decoder skips foreign characters
+            return None
+        key = self._keys.get(raw[0])
+        if key is None or key.tag(raw[1:17], program.encode()) != raw[17:]:
+            return None
+        block = key.decrypt(raw[1:17])
+        head = int.from_bytes(block[:8], "big")
+        worker = head >> SEQUENCE_BITS & WORKERS_MAX - 1
+        return Click(head >> 22, worker, head & _SEQUENCE_MASK, visitor_text(block[8:]))
+
+
+def visitor_text(visitor: bytes) -> str:
+    """A visitor's 8 bytes as the 11 characters of cookie and tables."""
+    return urlsafe_b64encode(visitor)[:11].decode()
+
+
+def visitor_bytes(text: bytes) -> bytes | None:
+    """The 8 bytes of a visitor's 11 characters, or None where they are not what `visitor_text` writes."""
+    if len(text) != 11:
+        return None
+    try:
+        visitor = urlsafe_b64decode(text + b"=")
+    except ValueError:
+        return None
+    return visitor if urlsafe_b64encode(visitor)[:11] == text else None
+
+
+def load_keys(path: Path, new_secret: bytes) -> ClickIds:
+    """Read the key file; the first start makes it, with `new_secret` (48 random bytes).
+
+    Several processes may start at once: the one that creates the file decides. Raises ValueError for a file that
+    cannot be read: going on with other keys would disown every click id issued.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(f"1 {new_secret.hex()}\n")
+        draft.chmod(0o600)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    secrets: dict[int, bytes] = {}
+    for line in path.read_text().splitlines():
+        number, _, secret = line.partition(" ")
+        secrets[int(number)] = bytes.fromhex(secret)
+    if not secrets or any(len(s) != _SECRET_BYTES or not 0 <= n < 256 for n, s in secrets.items()):
+        raise ValueError(f"{path}: expected lines of a number (0-255) and {_SECRET_BYTES} bytes in hex")
+    return ClickIds(secrets)

@@ -1,0 +1,190 @@
+"""Links: from a code to everything the click path needs, out of memory, whatever the state of the stores.
+
+A worker starts from its snapshot on disk and then follows the stream of entities; what a click needs is worked out
+once for each link, at its first click after a change, into a `Route`. Leaves out the click itself (redirect.py).
+"""
+
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from schemas.durations import parse_duration
+from schemas.entities import EntityKey, LinkState, link_state, membership_id
+from schemas.projection import Projection
+from schemas.terms import Terms, parse_versions, terms_at
+from tracker.destination import Template, compile_click_param, compile_template
+
+_ROUTES_MAX = 200_000
+STATE_SLACK_MS = 3_600_000
+"""Touches are kept this much longer than the window: sales dated up to an hour back still find them."""
+
+
+@dataclass(slots=True)
+class Route:
+    """What one link does. `prefix` is None where the destination has to be put together for each click."""
+
+    state: LinkState
+    program: str = ""
+    affiliate: str = ""
+    link: str = ""
+    kind: str = "click"
+    merchant: str = ""
+    expires: int | None = None
+    fallback_url: str | None = None
+    template: Template | None = None
+    landing: Template | None = None
+    click_param: str = "click_id"
+    allowed_hosts: tuple[str, ...] = ()
+    prefix: bytes | None = None
+    suffix: bytes = b""
+    plain_url: str = ""
+    line_fields: bytes = b""
+    duplicate_key: bytes = b""
+    touch_head: bytes = b""
+    touch_key_head: bytes = b""
+    ttl_ms: int = 0
+    duplicate_within_ms: int = 0
+
+
+class Links:
+    """The projection and the routes made from it."""
+
+    def __init__(self, projection: Projection) -> None:
+        self.projection = projection
+        self.routes: dict[bytes, Route] = {}
+        self.window_ms_max = 0
+        self._program_ttl_ms: dict[str, int] = {}
+        self.changed(())
+
+    def changed(self, keys: Iterable[EntityKey]) -> None:
+        """Forget what was worked out from entities that have changed; other kinds than links concern every route."""
+        keys = list(keys)
+        if keys and all(kind == "link" for kind, _ in keys):
+            for _, code in keys:
+                self.routes.pop(code.encode(), None)
+            return
+        self.routes.clear()
+        self._program_ttl_ms = _greatest_windows(self.projection)
+        self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
+
+    def by_code(self, code: bytes, at: int) -> Route:
+        """The route of a short link; its state says whether it goes through at `at` (ms)."""
+        route = self.routes.get(code)
+        if route is None:
+            link = self.projection.get("link", code.decode())
+            route = self._remember(code, self._route(link, at) if link else Route("unknown", link=code.decode()))
+        return route
+
+    def by_names(self, affiliate: str, program: str, at: int) -> Route:
+        """The route of a link written by hand."""
+        key = f"{affiliate}/{program}".encode()
+        route = self.routes.get(key)
+        if route is None:
+            link = {"code": "", "program": program, "affiliate": affiliate, "url": None, "kind": None}
+            route = self._remember(key, self._route({**link, "status": "active", "expires": None}, at))
+        return route
+
+    def merchant_of(self, program: str) -> str | None:
+        """The merchant whose program it is, or None for no program."""
+        record = self.projection.get("program", program)
+        return record["merchant"] if record and record["status"] != "removed" else None
+
+    def _remember(self, key: bytes, route: Route) -> Route:
+        if len(self.routes) >= _ROUTES_MAX:
+            self.routes.clear()
+        self.routes[key] = route
+        return route
+
+    def _route(self, link: Any, at: int) -> Route:
+        get = self.projection.get
+        program, affiliate = get("program", link["program"]), get("affiliate", link["affiliate"])
+        standing = get("membership", membership_id(link["program"], link["affiliate"]))
+        state = link_state(link, program, affiliate, standing, at)
+        names = {"program": link["program"], "affiliate": link["affiliate"], "link": link["code"]}
+        if program is None:
+            return Route(state, **names)
+        route = Route(state, **names, fallback_url=program["fallback_url"], merchant=program["merchant"])
+        if state != "ok":
+            return route
+        route.kind = link["kind"] or (standing and standing["kind"]) or "click"
+        route.expires = link["expires"]
+        route.click_param = program["click_param"]
+        route.allowed_hosts = tuple(program["allowed_hosts"])
+        route.landing = compile_template(program["landing_url"])
+        route.template = compile_template(link["url"]) if link["url"] else route.landing
+        self._prepare(route, terms_at(parse_versions(program["terms"]), at))
+        return route
+
+    def _prepare(self, route: Route, terms: Terms) -> None:
+        route.ttl_ms = self._program_ttl_ms.get(route.program, 0) + STATE_SLACK_MS
+        route.duplicate_within_ms = terms.duplicate_within
+        route.line_fields = fields(program=route.program, affiliate=route.affiliate, link=route.link, kind=route.kind)
+        route.touch_head = f"{route.affiliate} {route.link or '-'} {route.kind[0]} ".encode()
+        assert route.template is not None
+        static = {"program": route.program, "affiliate": route.affiliate, "link": route.link}
+        if route.template.macros <= static.keys():
+            route.plain_url = route.template.expand(static)
+            prefix, suffix = compile_click_param(route.plain_url, route.click_param)
+            route.prefix, route.suffix = prefix.encode(), suffix.encode()
+            route.duplicate_key = duplicate_key(route, route.plain_url)
+            route.line_fields += fields(url=route.plain_url)
+
+
+def fields(**values: object) -> bytes:
+    """Members of a JSON object with a comma behind each, those that are empty left out."""
+    given = {name: value for name, value in values.items() if value}
+    return orjson.dumps(given)[1:-1] + b"," if given else b""
+
+
+def duplicate_key(route: Route, url: str) -> bytes:
+    """8 characters that are alike for clicks on the same affiliate, link and destination."""
+    text = f"{route.affiliate}\0{route.link}\0{url}"
+    return urlsafe_b64encode(blake2b(text.encode(), digest_size=6).digest())
+
+
+def _greatest_windows(projection: Projection) -> dict[str, int]:
+    """The greatest window in ms that any touch of a program can have had, in any version of its terms."""
+    greatest: dict[str, int] = {}
+    for program in projection.all("program"):
+        versions = parse_versions(program["terms"])
+        greatest[program["id"]] = max(max(terms.window, terms.view_window) for terms in versions)
+    for standing in projection.all("membership"):
+        if standing["window"] and standing["program"] in greatest:
+            window_ms = parse_duration(standing["window"])
+            greatest[standing["program"]] = max(greatest[standing["program"]], window_ms)
+    return greatest
+
+
+def save_snapshot(path: Path, mark: str, records: Iterable[tuple[str, bytes]]) -> None:
+    """Write the projection beside the running system, whole or not at all."""
+    body = b"\n".join(key.encode() + b"\t" + data for key, data in records)
+    draft = path.with_suffix(f".{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with draft.open("wb") as file:
+        file.write(b"%b %08x\n" % (mark.encode(), crc32(body)))
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def load_snapshot(path: Path) -> Projection:
+    """The projection of a snapshot; an empty one where there is none, or none that is whole."""
+    projection = Projection()
+    try:
+        head, _, body = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return projection
+    mark, _, checksum = head.decode("ascii", "replace").rpartition(" ")
+    if checksum != f"{crc32(body):08x}":
+        return projection
+    pairs = (line.partition(b"\t") for line in body.split(b"\n") if line)
+    projection.take_all(mark, ((key.decode(), data) for key, _, data in pairs))
+    return projection

@@ -1,0 +1,283 @@
+"""The loader: from the log into ClickHouse, every row exactly once, whatever dies when.
+
+One loader at a time (schemas/lease.py) reads each stream from the position it has noted, inserts one batch a table and
+month, and notes the new position; entries that every reader has behind it are trimmed. In the normal path nothing is
+compared. After anything unusual (a start, a failed or timed-out insert, a replay out of a spool) it is *careful* until
+it has passed the end of the stream as it was then: rows whose id is in the table, or twice in the batch, are left out.
+A batch that the engine refuses is halved down to its bad rows, which go to `dead_letters` with the reason.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+from schemas import keys
+from schemas.failpoints import failpoint
+from schemas.lease import Lease, LeaseLost
+from schemas.logs import logger
+from tracker.rows import ID_OF, Row, Splicer, row_id
+
+ROLE = "loader"
+_ACK = (Path(__file__).parent / "ack.lua").read_text()
+_ENTITIES_KEPT_MS = 3_600_000
+_ENTRIES_MAX = 400
+_BAD_DATA_CODES = frozenset((6, 26, 27, 38, 41, 53, 62, 69, 70, 72, 117, 131, 190, 321, 344, 349, 407, 467, 691))
+"""ClickHouse's errors that are about the rows sent, not about the server."""
+
+_INSERT_SETTINGS = {
+    "async_insert": 0,
+    "input_format_skip_unknown_fields": 0,
+    "input_format_parallel_parsing": 0,
+    "input_format_null_as_default": 1,
+    "max_insert_block_size": 1_048_576,
+    "min_insert_block_size_rows": 1_048_576,
+}
+
+
+class Client(Protocol):
+    """What the loader needs of clickhouse-connect."""
+
+    def raw_insert(self, table: str, *, insert_block: bytes, fmt: str, settings: dict[str, Any]) -> Any: ...
+    def query(self, query: str, *, parameters: dict[str, Any]) -> Any: ...
+
+
+class Stream(NamedTuple):
+    """A stream and who reads it."""
+
+    name: str
+    shard: int
+    readers: tuple[str, ...]
+
+
+def streams(shards: int) -> list[Stream]:
+    """Every stream of the log."""
+    of_shards = [
+        Stream(name(shard), shard, readers)
+        for shard in range(shards)
+        for name, readers in (
+            (keys.conversions, (ROLE, "worker")),
+            (keys.credits, (ROLE,)),
+            (keys.clicks, (ROLE,)),
+        )
+    ]
+    return [Stream(keys.ENTITIES, 0, (ROLE,)), *of_shards]
+
+
+class Loader:
+    """Loads every stream while it holds the lease."""
+
+    def __init__(
+        self,
+        redis: Any,
+        client: Client,
+        splicer: Splicer,
+        lease: Lease,
+        shards: int,
+        rows_max: int,
+        bytes_max: int,
+        counters: Counter[str],
+    ) -> None:
+        self._redis = redis
+        self._client = client
+        self._splicer = splicer
+        self._lease = lease
+        self._streams = streams(shards)
+        self._rows_max = rows_max
+        self._bytes_max = bytes_max
+        self._ack = redis.register_script(_ACK)
+        self._careful_until: dict[str, str] = {}
+        self.counters = counters
+
+    def start(self) -> bool:
+        """Take the role; True when held. Then everything up to the present ends of the streams is compared."""
+        if not self._lease.acquire():
+            return False
+        self.be_careful()
+        return True
+
+    def be_careful(self) -> None:
+        """Compare everything up to the present ends of the streams with what is in the tables."""
+        for stream in self._streams:
+            last = self._redis.xrevrange(stream.name, count=1)
+            self._careful_until[stream.name] = last[0][0].decode() if last else "0-0"
+
+    def load_once(self) -> int:
+        """Load what is there, at most one batch a stream; the number of rows. Raises LeaseLost and what the stores
+        raise; the caller then calls `be_careful` when they are back."""
+        self._lease.renew()
+        return sum(self._load_stream(stream) for stream in self._streams)
+
+    def _load_stream(self, stream: Stream) -> int:
+        position = (self._redis.hget(keys.positions(stream.name), ROLE) or b"0-0").decode()
+        entries = self._redis.xrange(stream.name, f"({position}", count=_ENTRIES_MAX)
+        if not entries:
+            return 0
+        epoch = int(self._redis.get(keys.ready(stream.shard)) or 0)
+        taken, rows = self._take(stream, epoch, entries)
+        careful_until = self._careful_until.get(stream.name)
+        is_replay = any(b"replay" in fields for _, fields in entries[: len(taken)])
+        is_careful = is_replay or (careful_until is not None and _id(taken[0]) <= _id(careful_until))
+        if is_careful:
+            rows = self._unknown(rows)
+        for (table, _month), group in _grouped(rows).items():
+            self._insert(table, group)
+            failpoint("loader_between_tables")
+        failpoint("loader_before_ack")
+        self._acknowledge(stream, taken[-1])
+        if careful_until is not None and _id(taken[-1]) >= _id(careful_until):
+            del self._careful_until[stream.name]
+        self.counters["rows_loaded"] += len(rows)
+        return len(rows)
+
+    def _take(
+        self, stream: Stream, epoch: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]
+    ) -> tuple[list[str], list[Row]]:
+        """Entries from the front, as many as fit a batch, and their rows."""
+        taken: list[str] = []
+        rows: list[Row] = []
+        size = 0
+        for stream_id, fields in entries:
+            size += sum(map(len, fields.values()))
+            if taken and (len(rows) >= self._rows_max or size > self._bytes_max):
+                break
+            taken.append(stream_id.decode())
+            rows += self._splicer.rows(stream.name, epoch, taken[-1], fields)
+        return taken, rows
+
+    def _unknown(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows whose id is neither in their table nor in an earlier row."""
+        unknown: list[Row] = []
+        total = len(rows)
+        for table, group in _by_table(rows).items():
+            ids = [row_id(row) for row in group]
+            seen = self._stored(table, group, ids) if table in ID_OF else set()
+            for id, row in zip(ids, group, strict=True):
+                if id not in seen:
+                    seen.add(id)
+                    unknown.append(row)
+        self.counters["rows_known_already"] += total - len(unknown)
+        return unknown
+
+    def _stored(self, table: str, rows: Sequence[Row], ids: list[str]) -> set[str]:
+        since = min(_row_time(row) for row in rows) - 3_600_000
+        query = (
+            f"SELECT {ID_OF[table]} FROM {table} WHERE {ID_OF[table]} IN {{ids:Array(String)}} "
+            "AND received_at >= fromUnixTimestamp64Milli({since:Int64})"
+        )
+        result = self._client.query(query, parameters={"ids": ids, "since": since})
+        return {row[0] for row in result.result_rows}
+
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        try:
+            if table not in ID_OF:
+                raise DatabaseError(f"there is no table {table}", code=60)
+            block = b"\n".join(row.line for row in rows)
+            self._client.raw_insert(table, insert_block=block, fmt="JSONEachRow", settings=_INSERT_SETTINGS)
+        except DatabaseError as error:
+            code = getattr(error, "code", None)
+            if table in ID_OF and code not in _BAD_DATA_CODES:
+                raise
+            if len(rows) == 1:
+                self._bury(table, rows[0], str(error))
+                return
+            half = len(rows) // 2
+            self._insert(table, rows[:half])
+            self._insert(table, rows[half:])
+
+    def _bury(self, table: str, row: Row, reason: str) -> None:
+        self.counters["dead_letters"] += 1
+        stream, _, _ = row.line.rpartition(b',"stream":"')[2].partition(b'"')
+        letter = {
+            "letter_id": f"{stream.decode('utf-8', 'replace')}/{row.stream_id}",
+            "received_at": row.stream_id.partition("-")[0],
+            "table": table,
+            "reason": reason[:1000],
+            "row": row.line.decode("utf-8", "replace"),
+            "stream": stream.decode("utf-8", "replace"),
+            "stream_id": row.stream_id,
+        }
+        known = self._client.query(
+            "SELECT count() FROM dead_letters WHERE letter_id = {id:String}",
+            parameters={"id": letter["letter_id"]},
+        )
+        if not known.result_rows[0][0]:
+            block = orjson.dumps(letter)
+            self._client.raw_insert("dead_letters", insert_block=block, fmt="JSONEachRow", settings=_INSERT_SETTINGS)
+
+    def _acknowledge(self, stream: Stream, stream_id: str) -> None:
+        newest = stream_id
+        if stream.name == keys.ENTITIES:
+            newest = f"{int(stream_id.partition('-')[0]) - _ENTITIES_KEPT_MS}-0"
+        # The entities' keys have a slot of their own: their fence is read beforehand.
+        is_shared = stream.name == keys.ENTITIES
+        fence = keys.fence(stream.shard, ROLE)
+        if is_shared:
+            if int(self._redis.get(fence) or 0) != self._lease.number:
+                raise LeaseLost(ROLE)
+            self._redis.hset(keys.positions(stream.name), ROLE, stream_id)
+            self._redis.xtrim(stream.name, minid=newest)
+            return
+        done = self._ack(
+            keys=[fence, keys.positions(stream.name), stream.name],
+            args=[self._lease.number, ROLE, stream_id, newest, *stream.readers],
+        )
+        if not done:
+            raise LeaseLost(ROLE)
+
+
+def run(loader: Loader, flush_after_seconds: float, should_stop: Callable[[], bool]) -> None:
+    """Load until told to stop; then once more what is there. Survives the loss of either store and of the lease."""
+    held = False
+    while not should_stop():
+        started = time.monotonic()
+        try:
+            held = held or loader.start()
+            rows = loader.load_once() if held else 0
+        except LeaseLost:
+            held = False
+            rows = 0
+        except (ClickHouseError, OSError, Exception) as error:
+            logger().error("loading failed, will try again", error=str(error)[:500], kind=type(error).__name__)
+            loader.counters["loads_failed"] += 1
+            held, rows = False, 0
+            time.sleep(0.5)
+        if rows < 5000:
+            time.sleep(max(0.0, flush_after_seconds - (time.monotonic() - started)))
+    if held:
+        while loader.load_once():
+            pass
+
+
+def _grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows by table and month of receipt: one insert each, so that each is one block of one partition."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        month = time.strftime("%Y%m", time.gmtime(int(row.stream_id.partition("-")[0]) // 1000))
+        groups.setdefault((row.table, month), []).append(row)
+    return groups
+
+
+def _by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.table, []).append(row)
+    return groups
+
+
+def _row_time(row: Row) -> int:
+    """The earliest time in ms that the row can have been received at: its own, or that of its entry."""
+    try:
+        values = orjson.loads(row.line)
+        return min(int(values.get("received_at", 0)), int(values.get("ts", values.get("at", 0))))
+    except (orjson.JSONDecodeError, ValueError):
+        return 0
+
+
+def _id(stream_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = stream_id.partition("-")
+    return int(milliseconds), int(sequence)

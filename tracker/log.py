@@ -1,0 +1,255 @@
+"""The log as a tracker worker sees it: group commit, circuit breaker, spool.
+
+Clicks of the requests in flight gather while an append is under way and go out together in the next one: one script,
+one round trip, one fsync. A shard that fails or is slow is left alone for a second: its clicks go to the spool, and
+the reader is redirected all the same. When the shard answers again the spool drains into it, in order. Whatever
+happens, `done` is called once for each event: True when it is durable. Called by the click path and by conversions.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from schemas import keys
+from tracker.resp import Connection, ConnectionLost, Reply, ServerError, connect, encode
+from tracker.spool import Done, Spool
+
+SCRIPT = (Path(__file__).parent / "append_clicks.lua").read_bytes()
+_PROBE_SECONDS = 1.0
+
+
+class Event(NamedTuple):
+    """A row for the log; clicks that may earn credit carry the touch they leave. `done` is told: durable or not."""
+
+    line: bytes
+    done: Done
+    touch_key: bytes = b""
+    touch: bytes = b""
+    ttl_ms: int = 0
+    duplicate_within_ms: int = 0
+    is_refusal: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a log client: batch and flight in events, times in seconds, `gap_ttl_ms` of the gap marker."""
+
+    timeout_seconds: float
+    batch_events_max: int
+    in_flight_max: int
+    touches_max: int
+    gap_ttl_ms: int
+
+
+class Shard:
+    """Appends to one shard; one batch in flight at a time."""
+
+    def __init__(
+        self,
+        number: int,
+        url: str,
+        limits: Limits,
+        spool: Spool,
+        grow: Callable[[], bool],
+        counters: Counter[str],
+    ) -> None:
+        self._url = url
+        self._number = number
+        self._limits = limits
+        self._spool = spool
+        self._grow = grow
+        self._counters = counters
+        self._connection: Connection | None = None
+        self._digest = b""
+        self._queue: list[Event] = []
+        self._in_flight: list[Event] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_scheduled = False
+        self._keys = [key.encode() for key in (keys.clicks(number), keys.gap(number), keys.conversions(number))]
+
+    @property
+    def is_up(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._queue and not self._in_flight
+
+    def append(self, event: Event) -> None:
+        """Record an event: in the next batch, or in the spool where the log is down or too far behind."""
+        if self._connection is None or len(self._queue) >= self._limits.in_flight_max:
+            self._to_spool([event])
+            return
+        self._queue.append(event)
+        if not self._in_flight and not self._is_scheduled:
+            # Not at once: requests that this turn of the loop reads are to share the batch.
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    async def open(self) -> bool:
+        """Connect unless connected; True when the shard can be appended to."""
+        if self._connection is not None:
+            return True
+        try:
+            connection = await connect(self._url, keys.clicks(self._number), self._limits.timeout_seconds)
+            async with asyncio.timeout(self._limits.timeout_seconds):
+                digest = await connection.ask(b"SCRIPT", b"LOAD", SCRIPT)
+        except (OSError, TimeoutError, ServerError, ConnectionLost) as error:
+            self._counters[f"log_connect_failed:{type(error).__name__}"] += 1
+            return False
+        assert isinstance(digest, bytes)
+        self._digest, self._connection = digest, connection
+        return True
+
+    async def replay(self, events: list[Event]) -> bool:
+        """Append events of the spool; True when all are in the log."""
+        if self._connection is None:
+            return False
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._connection.call(self._encode(events, replay=True), lambda r: future.done() or future.set_result(r))
+        try:
+            async with asyncio.timeout(max(2.0, self._limits.timeout_seconds)):
+                reply = await future
+        except TimeoutError:
+            self._break(TimeoutError("replay timed out"))
+            return False
+        if isinstance(reply, Exception):
+            self._break(reply)
+            return False
+        return True
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        if self._connection is None or self._in_flight:
+            return
+        most = self._limits.batch_events_max
+        self._in_flight, self._queue = self._queue[:most], self._queue[most:]
+        if not self._in_flight:
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._limits.timeout_seconds, self._break, TimeoutError("append timed out"))
+        self._connection.call(self._encode(self._in_flight, replay=False), self._appended)
+
+    def _appended(self, reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            self._break(reply)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        batch, self._in_flight = self._in_flight, []
+        self._counters["log_batches"] += 1
+        self._counters["clicks_flagged:duplicate"] += int(reply)
+        if self._queue:
+            self._flush()
+        for event in batch:
+            event.done(True)
+
+    def _break(self, error: Exception) -> None:
+        """Leave the shard alone until a probe finds it well; what was not acknowledged goes to the spool.
+
+        The batch in flight may have been applied all the same: replay skips what is there.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connection is not None:
+            self._connection.abandon()
+        self._connection = None
+        self._counters[f"log_broken:{type(error).__name__}"] += 1
+        events = [*self._in_flight, *self._queue]
+        self._in_flight, self._queue = [], []
+        self._to_spool(events)
+
+    def _to_spool(self, events: list[Event]) -> None:
+        for event in events:
+            self._counters["spooled"] += 1
+            self._spool.add(_record(self._number, event), event.done)
+
+    def _encode(self, events: list[Event], *, replay: bool) -> bytes:
+        touched = [event for event in events if event.touch_key]
+        others = b"\n".join(e.line for e in events if not e.touch_key and not e.is_refusal)
+        refusals = b"\n".join(e.line for e in events if e.is_refusal)
+        call = [b"EVALSHA", self._digest, b"%d" % (3 + len(touched)), *self._keys]
+        call += [event.touch_key for event in touched]
+        call += [b"1" if self._grow() else b"0", b"%d" % self._limits.gap_ttl_ms, b"1" if replay else b"0"]
+        call += [b"%d" % self._limits.touches_max, others, refusals]
+        for event in touched:
+            call += [event.line, event.touch, b"%d" % event.ttl_ms, b"%d" % event.duplicate_within_ms]
+        return encode(call)
+
+
+class Log:
+    """All shards, their spool, and the task that mends and drains."""
+
+    def __init__(
+        self,
+        url: str,
+        shards: int,
+        limits: Limits,
+        spool: Spool,
+        grow: Callable[[], bool],
+        counters: Counter[str],
+    ) -> None:
+        self.shards = [Shard(n, url, limits, spool, grow, counters) for n in range(shards)]
+        self.spool = spool
+        self._counters = counters
+
+    def append(self, visitor: str, event: Event) -> None:
+        """Record an event on the visitor's shard."""
+        self.shards[self.shard_of(visitor)].append(event)
+
+    def shard_of(self, visitor: str) -> int:
+        """The shard that keeps this visitor."""
+        return 0 if len(self.shards) == 1 else keys.shard_of_visitor(visitor, len(self.shards))
+
+    async def mend(self, submit: Callable[[Any], Any]) -> None:
+        """For ever: probe broken shards, and drain the spool when all are well. `submit` takes spooled reports."""
+        while True:
+            up = [await shard.open() for shard in self.shards]
+            if all(up):
+                await asyncio.to_thread(self.spool.adopt) if self.spool.is_empty else None
+                if not self.spool.is_empty:
+                    await self._drain(submit)
+            await asyncio.sleep(_PROBE_SECONDS if all(up) else _PROBE_SECONDS / 4)
+
+    async def _drain(self, submit: Callable[[Any], Any]) -> None:
+        async def send(records: list[Any]) -> bool:
+            for number, shard in enumerate(self.shards):
+                events = [_event(r) for r in records if r[0] == "event" and r[1] == number]
+                if events and not await shard.replay(events):
+                    return False
+            for record in records:
+                if record[0] == "report" and not await submit(record[1]):
+                    return False
+            return True
+
+        if await self.spool.drain(send):
+            self._counters["spools_drained"] += 1
+
+    async def close(self, seconds: float) -> None:
+        """Wait until everything accepted is durable, at most so long."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline:
+            if all(shard.is_idle for shard in self.shards) and not self.spool.is_writing:
+                return
+            await asyncio.sleep(0.01)
+
+
+def _record(shard: int, event: Event) -> list[Any]:
+    return [
+        "event",
+        shard,
+        event.line.decode(),
+        event.touch_key.decode(),
+        event.touch.decode(),
+        event.ttl_ms,
+        event.duplicate_within_ms,
+        event.is_refusal,
+    ]
+
+
+def _event(record: list[Any]) -> Event:
+    _, _, line, key, touch, ttl_ms, duplicate_within_ms, is_refusal = record
+    return Event(line.encode(), lambda _: None, key.encode(), touch.encode(), ttl_ms, duplicate_within_ms, is_refusal)

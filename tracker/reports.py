@@ -1,0 +1,172 @@
+"""Reports of a sale: how several of them, from several senders, become one sale. Pure.
+
+Everything that arrives under one (program, order_id, goal) is a report (ATTRIBUTION.md section 7). A claim is what all
+reports so far amount to: content by trust, evidence by trust, and the time of the sale. `merge` takes one more report
+in; its outcome says what to answer. Called by conversions.py, which keeps claims in Redis.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+BROWSER_EVIDENCE_BEFORE_MS = 5 * 60_000
+BROWSER_EVIDENCE_AFTER_MS = 3_600_000
+EVIDENCE_MAX = 16
+"""Browser reports whose evidence is kept for one sale; more can only be somebody firing the pixel."""
+
+Content = dict[str, Any]
+CONTENT_FIELDS = ("amount", "currency", "customer_id", "coupon", "items", "channel", "ts")
+
+
+class Outcome(StrEnum):
+    ACCEPTED = "accepted"
+    MERGED = "merged"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One report: content only as far as it was given; `visitor` and `click_id` are evidence. Times in ms.
+
+    `sale_ts` is the time of the sale by this report alone, after the tolerance for the merchant's clock.
+    """
+
+    program: str
+    order_id: str
+    goal: str
+    source: str  # pixel | tag | postback | api | import
+    received_at: int
+    sale_ts: int
+    content: Content
+    visitor: str | None = None
+    click_id: str | None = None
+    click_visitor: str | None = None
+
+    @property
+    def trust(self) -> str:
+        return "browser" if self.source in ("pixel", "tag") else "server"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is known of one sale. `evidence`: per trust, lists of [received_at, visitor, click_id, click's visitor]."""
+
+    conversion_id: str
+    first_received_at: int
+    source: str
+    ts: int
+    revision: int = 1
+    content: dict[str, Content] = field(default_factory=dict)
+    evidence: dict[str, list[list[Any]]] = field(default_factory=dict)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a server has reported the sale: a browser's word alone is not payable."""
+        return "server" in self.content
+
+    @property
+    def merged_content(self) -> Content:
+        """The server's word where it gave one, else the browser's."""
+        return {**self.content.get("browser", {}), **self.content.get("server", {})}
+
+    def counted_evidence(self) -> list[list[Any]]:
+        """The evidence that decides: the servers' if they named anything, else that of browsers near the sale."""
+        if named := self.evidence.get("server"):
+            return named
+        first, last = self.ts - BROWSER_EVIDENCE_BEFORE_MS, self.ts + BROWSER_EVIDENCE_AFTER_MS
+        return [row for row in self.evidence.get("browser", []) if first <= row[0] <= last]
+
+    def visitors(self) -> list[str]:
+        """Whose touches may be credited, in the order in which they were named."""
+        return list(
+            dict.fromkeys(v for _, cookie, _, clicked in self.counted_evidence() for v in (cookie, clicked) if v)
+        )
+
+    def click_ids(self) -> list[str]:
+        return list(dict.fromkeys(row[2] for row in self.counted_evidence() if row[2]))
+
+    @property
+    def is_disputed(self) -> bool:
+        """Browsers alone named several visitors: decided, but not payable until somebody settles it."""
+        return not self.evidence.get("server") and len(self.visitors()) > 1
+
+    def decision_input(self) -> tuple[object, ...]:
+        """What the credit depends on; a change of it within `merge_within` decides the sale again."""
+        content = self.merged_content
+        return (
+            self.ts,
+            self.visitors(),
+            self.click_ids(),
+            [content.get(name) for name in ("customer_id", "coupon", "channel")],
+        )
+
+
+def conversion_id(program: str, order_id: str, goal: str) -> str:
+    """Derived, so that every retry finds the same one."""
+    return blake2b(f"{program}\0{order_id}\0{goal}".encode(), digest_size=16).hexdigest()
+
+
+def merge(claim: Claim | None, report: Report, merge_within_ms: int) -> tuple[Claim, Outcome]:
+    """Take a report in. A conflict leaves the claim as it is; evidence later than `merge_within_ms` after the first
+    report is not taken either (it is stored with the report, and changes nothing)."""
+    if claim is None:
+        identity = conversion_id(report.program, report.order_id, report.goal)
+        first = Claim(identity, report.received_at, report.source, report.sale_ts)
+        return replace(
+            first, content={report.trust: report.content}, evidence=_with_evidence({}, report)
+        ), Outcome.ACCEPTED
+    known = claim.content.get(report.trust)
+    if known is not None and not agrees(known, report.content):
+        return claim, Outcome.CONFLICT
+    outcome = Outcome.MERGED if known is None else Outcome.DUPLICATE
+    content = {**claim.content, report.trust: {**(known or {}), **report.content}}
+    gives_time = report.trust == "server" and "ts" in report.content and "ts" not in claim.content.get("server", {})
+    changed = replace(claim, content=content, ts=report.sale_ts if gives_time else claim.ts)
+    if report.received_at - claim.first_received_at < merge_within_ms:
+        changed = replace(changed, evidence=_with_evidence(claim.evidence, report))
+    if changed != claim:
+        changed = replace(changed, revision=claim.revision + 1)
+    return changed, outcome
+
+
+def agrees(known: Content, given: Content) -> bool:
+    """Whether two contents differ nowhere; a field left out agrees with anything."""
+    return all(known[name] == value for name, value in given.items() if name in known)
+
+
+def _with_evidence(evidence: dict[str, list[list[Any]]], report: Report) -> dict[str, list[list[Any]]]:
+    if report.visitor is None and report.click_id is None:
+        return evidence
+    rows = evidence.get(report.trust, [])
+    row = [report.received_at, report.visitor, report.click_id, report.click_visitor]
+    if any(known[1:] == row[1:] for known in rows) or len(rows) >= EVIDENCE_MAX:
+        return evidence
+    return {**evidence, report.trust: [*rows, row]}
+
+
+def encode_claim(claim: Claim) -> bytes:
+    """The claim as it is kept."""
+    return orjson.dumps(
+        {
+            "id": claim.conversion_id,
+            "first": claim.first_received_at,
+            "source": claim.source,
+            "ts": claim.ts,
+            "revision": claim.revision,
+            "content": claim.content,
+            "evidence": claim.evidence,
+        },
+        option=orjson.OPT_SORT_KEYS,
+    )
+
+
+def decode_claim(data: bytes) -> Claim | None:
+    """The claim that is kept, or None where there is none."""
+    if not data:
+        return None
+    raw = orjson.loads(data)
+    return Claim(raw["id"], raw["first"], raw["source"], raw["ts"], raw["revision"], raw["content"], raw["evidence"])

@@ -1,0 +1,139 @@
+"""One connection to a Redis or Valkey server for the click path: one call in flight, its reply to a callback.
+
+Group commit needs one script call a batch; redis-py's asyncio client costs about 150 µs a call and 1 µs an argument,
+this one 20 µs and 0.2. Speaks TCP, TLS and unix sockets, AUTH and SELECT, and follows MOVED of a cluster. Leaves out
+every reply but status, error, integer and string. Called by the log only; everything else uses redis-py.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Reply = bytes | int | Exception
+OnReply = Callable[[Reply], None]
+
+
+class ServerError(Exception):
+    """An error reply; its text begins with Redis's error code."""
+
+
+class ConnectionLost(Exception):
+    """The connection ended, or could not be made, before the reply came."""
+
+
+class Connection(asyncio.Protocol):
+    """Sends calls, hands each reply to its callback in order."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._waiting: list[OnReply] = []
+        self._buffer = b""
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def call(self, payload: bytes, on_reply: OnReply) -> None:
+        """Send an encoded call; `on_reply` gets its reply, or ConnectionLost."""
+        if self._transport is None or self._transport.is_closing():
+            on_reply(ConnectionLost("not connected"))
+            return
+        self._waiting.append(on_reply)
+        self._transport.write(payload)
+
+    def abandon(self) -> None:
+        """Close at once; callbacks of calls in flight are not called any more."""
+        self._waiting.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def ask(self, *arguments: bytes) -> bytes | int:
+        """One call, awaited. Raises ServerError or ConnectionLost."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.call(encode(arguments), lambda reply: None if future.done() else future.set_result(reply))
+        reply = await future
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for on_reply in waiting:
+            on_reply(ConnectionLost(str(exc or "closed by the server")))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = data = self._buffer + data if self._buffer else data
+        while data:
+            parsed = _parse(data)
+            if parsed is None:
+                break
+            reply, used = parsed
+            data = data[used:]
+            if self._waiting:
+                self._waiting.pop(0)(reply)
+        self._buffer = data
+
+
+def encode(arguments: Sequence[bytes]) -> bytes:
+    """A call as the protocol wants it: an array of strings."""
+    parts = [b"*%d\r\n" % len(arguments)]
+    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
+    return b"".join(parts)
+
+
+def _parse(data: bytes) -> tuple[Reply, int] | None:
+    """The first reply in the bytes and its length, or None where it is not all there."""
+    end = data.find(b"\r\n")
+    if end < 0:
+        return None
+    kind, head = data[:1], data[1:end]
+    if kind == b":":
+        return int(head), end + 2
+    if kind == b"-":
+        return ServerError(head.decode("utf-8", "replace")), end + 2
+    if kind == b"$" and head != b"-1":
+        stop = end + 2 + int(head)
+        return (data[end + 2 : stop], stop + 2) if len(data) >= stop + 2 else None
+    return head, end + 2
+
+
+async def connect(url: str, key: str, timeout_seconds: float) -> Connection:
+    """Connect to the server that holds `key`, following one MOVED. Raises OSError, ServerError, ConnectionLost,
+    TimeoutError."""
+    async with asyncio.timeout(timeout_seconds):
+        connection = await _open(url, None)
+        try:
+            await connection.ask(b"EXISTS", key.encode())
+        except ServerError as error:
+            if not str(error).startswith("MOVED "):
+                connection.abandon()
+                raise
+            connection.abandon()
+            host, _, port = str(error).split()[2].rpartition(":")
+            connection = await _open(url, (host.strip("[]"), int(port)))
+        return connection
+
+
+async def _open(url: str, moved_to: tuple[str, int] | None) -> Connection:
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    loop = asyncio.get_running_loop()
+    if parts.scheme == "unix":
+        _, connection = await loop.create_unix_connection(Connection, parts.path)
+        database = query.get("db", ["0"])[0]
+    else:
+        tls: Any = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
+        host, port = moved_to or (parts.hostname or "localhost", parts.port or 6379)
+        _, connection = await loop.create_connection(Connection, host, port, ssl=tls)
+        database = parts.path.strip("/") or "0"
+    if parts.password is not None:
+        user = [unquote(parts.username).encode()] if parts.username else []
+        await connection.ask(b"AUTH", *user, unquote(parts.password).encode())
+    if database != "0" and "cluster" not in parts.scheme:
+        await connection.ask(b"SELECT", database.encode())
+    return connection
