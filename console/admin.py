@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from console.engine import Engine
 
 TABLES = frozenset(
-    ["clicks", "conversions", "credits", "reports", "refusals", "dead_letters", "programs", "affiliates", "links", "coupons", "terms", "conversion_versions", "credit_versions", "entity_versions", "entities"]
+    (
+        *("clicks", "conversions", "credits", "reports", "refusals", "dead_letters"),
+        *("programs", "affiliates", "links", "coupons", "terms"),
+        *("conversion_versions", "credit_versions", "entity_versions", "entities"),
+    )
 )
 _BEAT_AGE_MS_MAX = 5000
 _CLOCK_OFFSET_MS_MAX = 100

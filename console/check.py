@@ -39,9 +39,9 @@ def check(client: Any, redis: Any, shards: int, spool_folder: Path) -> list[Find
 def _served_is_stored(client: Any, pending: list[dict[str, Any]]) -> Finding:
     """No hole in any worker's sequence: stored + in the log + spooled = served."""
     rows = client.query(
-        "SELECT worker, incarnation, count(), uniqExact(sequence), max(sequence) FROM clicks GROUP BY worker, incarnation"
+        "SELECT worker, incarnation, uniqExact(sequence), max(sequence) FROM clicks GROUP BY worker, incarnation"
     ).result_rows
-    counts = {(worker, incarnation): [unique, highest] for worker, incarnation, _, unique, highest in rows}
+    counts = {(worker, incarnation): [unique, highest] for worker, incarnation, unique, highest in rows}
     waiting: dict[tuple[int, int], set[int]] = {}
     for click in pending:
         waiting.setdefault((click["worker"], click["incarnation"]), set()).add(click["sequence"])
@@ -128,8 +128,8 @@ def _credit_names_click(client: Any) -> Finding:
     """A credit by touch names a click that is stored, of the affiliate and the program that it credits."""
     counted = client.query("SELECT count() FROM credit_versions WHERE click_id != ''").result_rows[0][0]
     rows = client.query(
-        "SELECT program, order_id, click_id FROM credit_versions WHERE click_id != '' AND (program, affiliate, click_id) "
-        "NOT IN (SELECT program, affiliate, click_id FROM clicks WHERE click_id IN "
+        "SELECT program, order_id, click_id FROM credit_versions WHERE click_id != '' "
+        "AND (program, affiliate, click_id) NOT IN (SELECT program, affiliate, click_id FROM clicks WHERE click_id IN "
         "(SELECT click_id FROM credit_versions WHERE click_id != '')) LIMIT 20"
     ).result_rows
     broken = [f"{program}/{order} is credited by {click}, which is not stored" for program, order, click in rows]

@@ -25,7 +25,7 @@ from console.entities import ChangedMeanwhile, plan_file, publish, read_projecti
 from console.explain import sentences
 from schemas import api_keys
 from schemas.entities import EntityEvent
-from schemas.problems import FileError
+from schemas.problems import FileError, Problem
 from schemas.settings import Settings, load
 from schemas.version import ENGINE_VERSION
 
@@ -126,7 +126,8 @@ def _greet(settings: Settings) -> None:
         shop = f"http://shop.localhost:{settings.demo.shop_listen.port}/"
         click.echo(f"  shop     {shop}\n")
         click.echo(f"Click     {edge}/c/boots   buy there, then ask:")
-        click.echo("          lastcookie explain shoes ORDER   (or `make demo` for a whole play)")
+        program = min(sys.argv[0], os.path.relpath(sys.argv[0]), key=len)
+        click.echo(f"          {program} explain shoes ORDER   (or `make demo` for a whole play)")
     click.echo("Ctrl-C drains and stops.")
 
 
@@ -272,7 +273,7 @@ def verify_config(instance: Instance, files: tuple[Path, ...], as_json: bool) ->
     from console.entities import CHECKS
     from schemas.entity_file import parse_file
 
-    problems = []
+    problems: list[Problem] = []
     try:
         settings = load(instance.config, None, _environ())
         files = files or ((settings.demo.entities,) if settings.demo.entities else ())

@@ -33,7 +33,7 @@ class Metrics:
             registry=self._registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60),
         )
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
 
     def decided(self, method: str, seconds: float) -> None:
         """Note a decision."""

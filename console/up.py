@@ -146,7 +146,7 @@ class Supervisor:
                 self._start(child)
 
     def _wait_for_log_server(self) -> None:
-        """The first start takes milliseconds; a large log is read in at some 200 MB a second, clicks go to the spool."""
+        """The first start takes milliseconds; while a large log is read in, clicks go to the spool."""
         deadline = time.monotonic() + 2
         client = redis.Redis(unix_socket_path=str(embedded.socket_path(self._settings)), socket_timeout=0.5)
         while time.monotonic() < deadline and not self._stopping:

@@ -11,6 +11,7 @@ another program fails the tag before any look-up, and merchants cannot link two 
 
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ LENGTH = 32
 WORKERS_MAX = 1 << 10
 SEQUENCE_BITS = 12
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _SECRET_BYTES = 48  # 16 for the cipher, 32 for the tag
 
 
@@ -58,7 +60,7 @@ class ClickIds:
         key = self._current
         head = ts << 22 | worker << SEQUENCE_BITS | sequence & _SEQUENCE_MASK
         block = key.encrypt(head.to_bytes(8, "big") + visitor)
-        return urlsafe_b64encode(key.prefix + block + key.tag(block, program))
+        return b2a_base64(key.prefix + block + key.tag(block, program), newline=False).translate(_URL_SAFE)
 
     def read(self, click_id: str, program: str) -> Click | None:
         """What the id says, or None where it is not one of ours for this program."""
@@ -78,7 +80,7 @@ class ClickIds:
 
 def visitor_text(visitor: bytes) -> str:
     """A visitor's 8 bytes as the 11 characters of cookie and tables."""
-    return urlsafe_b64encode(visitor)[:11].decode()
+    return b2a_base64(visitor, newline=False).translate(_URL_SAFE)[:11].decode()
 
 
 def visitor_bytes(text: bytes) -> bytes | None:

@@ -22,6 +22,7 @@ from schemas.terms import Terms, parse_versions, terms_at
 from tracker.destination import Template, compile_click_param, compile_template
 
 _ROUTES_MAX = 200_000
+_NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 STATE_SLACK_MS = 3_600_000
 """Touches are kept this much longer than the window: sales dated up to an hour back still find them."""
 
@@ -68,39 +69,41 @@ class Links:
         keys = list(keys)
         if keys and all(kind == "link" for kind, _ in keys):
             for _, code in keys:
-                self.routes.pop(code.encode(), None)
+                self.routes.pop(b"/c/" + code.encode(), None)
             return
         self.routes.clear()
         self._program_ttl_ms = _greatest_windows(self.projection)
         self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
 
-    def by_code(self, code: bytes, at: int) -> Route:
-        """The route of a short link; its state says whether it goes through at `at` (ms)."""
-        route = self.routes.get(code)
+    def find(self, path: bytes, at: int) -> Route:
+        """The route of `/c/{code}` or `/a/{affiliate}/{program}`; its state says whether it is open at `at` (ms)."""
+        route = self.routes.get(path)
         if route is None:
-            link = self.projection.get("link", code.decode())
-            route = self._remember(code, self._route(link, at) if link else Route("unknown", link=code.decode()))
+            link = self._link(path)
+            if link is None:
+                return Route("unknown", link=path[3:67].decode("utf-8", "replace"))
+            route = self._route(link, at)
+            if len(self.routes) >= _ROUTES_MAX:
+                self.routes.clear()
+            if route.state != "unknown":
+                self.routes[path] = route
         return route
 
-    def by_names(self, affiliate: str, program: str, at: int) -> Route:
-        """The route of a link written by hand."""
-        key = f"{affiliate}/{program}".encode()
-        route = self.routes.get(key)
-        if route is None:
-            link = {"code": "", "program": program, "affiliate": affiliate, "url": None, "kind": None}
-            route = self._remember(key, self._route({**link, "status": "active", "expires": None}, at))
-        return route
+    def _link(self, path: bytes) -> Any | None:
+        """The record of a short link, or one made up for a link written by hand."""
+        if path.startswith(b"/c/"):
+            code = path[3:]
+            return self.projection.get("link", code.decode()) if _is_name(code) else None
+        affiliate, _, program = path[3:].partition(b"/")
+        if not (_is_name(affiliate) and _is_name(program)):
+            return None
+        names = {"program": program.decode(), "affiliate": affiliate.decode()}
+        return {**names, "code": "", "url": None, "kind": None, "status": "active", "expires": None}
 
     def merchant_of(self, program: str) -> str | None:
         """The merchant whose program it is, or None for no program."""
         record = self.projection.get("program", program)
         return record["merchant"] if record and record["status"] != "removed" else None
-
-    def _remember(self, key: bytes, route: Route) -> Route:
-        if len(self.routes) >= _ROUTES_MAX:
-            self.routes.clear()
-        self.routes[key] = route
-        return route
 
     def _route(self, link: Any, at: int) -> Route:
         get = self.projection.get
@@ -135,6 +138,10 @@ class Links:
             route.prefix, route.suffix = prefix.encode(), suffix.encode()
             route.duplicate_key = duplicate_key(route, route.plain_url)
             route.line_fields += fields(url=route.plain_url)
+
+
+def _is_name(text: bytes) -> bool:
+    return 0 < len(text) <= 64 and _NAME_CHARACTERS.issuperset(text)
 
 
 def fields(**values: object) -> bytes:

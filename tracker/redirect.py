@@ -8,6 +8,7 @@ answers. Values that came from outside reach the log only JSON-encoded and the L
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -21,15 +22,65 @@ from tracker.links import Links, Route, duplicate_key, fields
 from tracker.log import Event, Log
 from tracker.pages import NOT_FOUND, PREFETCH_REFUSED, UNAVAILABLE_METHOD
 from tracker.rates import Rates
-
-Respond = Callable[[bytes, bytes], None]
-"""Takes status line and headers, each line ended, and the body."""
+from tracker.spool import Done
 
 SUB_IDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "ref")
 _SUB_ID_BYTES_MAX = 255
 _TEXT_BYTES_MAX = 2048
-_NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
-_LOCAL_HOSTS = ("localhost", "127.", "[::1]")
+
+
+class Request(Protocol):
+    """What the redirect needs of a request; header names in lower case, several of one name joined."""
+
+    method: bytes
+    target: bytes
+    headers: dict[bytes, bytes]
+    peer: str
+    scheme: str
+
+    def respond(self, head: bytes, body: bytes) -> None:
+        """Takes status line and headers, each line ended, and the body."""
+
+
+class Click:
+    """One click as it is worked out, step by step."""
+
+    __slots__ = (
+        "agent",
+        "at",
+        "consents",
+        "duplicate_key",
+        "flags",
+        "id",
+        "ip",
+        "is_prefetch",
+        "parameters",
+        "query",
+        "request",
+        "route",
+        "sets_cookie",
+        "url",
+        "visitor",
+    )
+    id: bytes
+    visitor: bytes
+    is_prefetch: bool
+    consents: bool
+    sets_cookie: bool
+
+    def __init__(
+        self, request: Request, route: Route, at: int, ip: str, query: bytes, parameters: dict[str, str]
+    ) -> None:
+        self.request = request
+        self.route = route
+        self.at = at
+        self.ip = ip
+        self.query = query
+        self.parameters = parameters
+        self.flags: list[str] = []
+        self.agent = b""
+        self.url = ""
+        self.duplicate_key = b""
 
 
 class Redirect:
@@ -47,7 +98,6 @@ class Redirect:
         worker: int,
         counters: Counter[str],
     ) -> None:
-        self._settings = settings
         self._links = links
         self._log = log
         self._ids = ids
@@ -56,202 +106,164 @@ class Redirect:
         self._random_bytes = random_bytes
         self._worker = worker
         self._counters = counters
-        self._cookie_name = settings.cookie.name.encode()
+        self._cookie_name = settings.cookie.name
         self._respects_gpc = settings.cookie.gpc == "no_cookie"
+        self._ip_mode: filters.IpMode = settings.privacy.ip  # type: ignore[assignment]
         self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
         self._identity = fields(worker=worker, incarnation=clock())
         self.sequence = 0
 
-    def click(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: dict[bytes, bytes],
-        peer: str,
-        scheme: str,
-        respond: Respond,
-    ) -> None:
+    def click(self, request: Request) -> None:
         """Answer a request for /c/… or /a/…: record it, then send the reader on."""
-        if method not in (b"GET", b"HEAD"):
-            respond(*UNAVAILABLE_METHOD)
+        if request.method not in (b"GET", b"HEAD"):
+            request.respond(*UNAVAILABLE_METHOD)
             return
         now = self._clock()
-        path, _, query = target.partition(b"?")
-        route = self._find(path, now)
-        ip = filters.client_ip(peer, headers.get(b"x-forwarded-for"), self._proxies)
-        if route.state != "ok" or (route.expires is not None and route.expires <= now):
-            self._refuse(route, "expired" if route.state == "ok" else route.state, "", headers, ip, now)
-            self._answer_dead_link(route, respond)
-            return
-        parameters = parse_query(query) if query else {}
-        proto = filters.forwarded_proto(scheme, peer, headers.get(b"x-forwarded-proto"), self._proxies)
-        self._record(route, method, query, parameters, headers, ip, proto, now, respond)
+        path, _, query = request.target.partition(b"?")
+        route = self._links.routes.get(path) or self._links.find(path, now)
+        ip = filters.client_ip(request.peer, request.headers.get(b"x-forwarded-for"), self._proxies)
+        click = Click(request, route, now, ip, query, parse_query(query) if query else {})
+        if route.state != "ok":
+            self._refuse(click, route.state)
+            self._answer_dead_link(route, request)
+        elif route.expires is not None and route.expires <= now:
+            self._refuse(click, "expired")
+            self._answer_dead_link(route, request)
+        else:
+            self._record(click)
 
-    def _find(self, path: bytes, now: int) -> Route:
-        if path.startswith(b"/c/"):
-            code = path[3:]
-            return self._links.by_code(code, now) if _is_name(code) else Route("unknown", link=_readable(code))
-        affiliate, _, program = path[3:].partition(b"/")
-        if _is_name(affiliate) and _is_name(program):
-            return self._links.by_names(affiliate.decode(), program.decode(), now)
-        return Route("unknown", link=_readable(path[1:]))
+    def _record(self, click: Click) -> None:
+        self._identify(click)
+        route = click.route
+        owner = visitor_text(click.visitor) if click.consents else ""
+        click.id = self._ids.mint(click.at, self._worker, self.sequence, click.visitor, route.program.encode())
+        location = self._destination(click)
+        line = self._line(click, owner)
+        self.sequence += 1
+        answer = self._answer(click, location, owner)
+        self._counters["clicks"] += 1
+        if click.flags:
+            for flag in click.flags:
+                self._counters[f"clicks_flagged:{flag}"] += 1
+            self._log.append(owner, Event(line, answer))
+        else:
+            key = click.duplicate_key or duplicate_key(route, click.url)
+            touch = b"%b%b %d %b" % (route.touch_head, key, click.at, click.id)
+            touch_key = keys.touches(self._log.shard_of(owner), route.program, owner).encode()
+            self._log.append(owner, Event(line, answer, touch_key, touch, route.ttl_ms, route.duplicate_within_ms))
 
-    def _record(
-        self,
-        route: Route,
-        method: bytes,
-        query: bytes,
-        parameters: dict[str, str],
-        headers: dict[bytes, bytes],
-        ip: str,
-        proto: str,
-        now: int,
-        respond: Respond,
-    ) -> None:
-        get = headers.get
-        # Why this click earns nothing, or why it leaves no cookie.
-        flags = []
-        if filters.is_bot(get(b"user-agent")):
+    def _identify(self, click: Click) -> None:
+        """Whose click it is, whether he gets a cookie, and the flags that say why it earns nothing."""
+        request, flags = click.request, click.flags
+        get = request.headers.get
+        is_bot, click.agent = _agent(get(b"user-agent", b""))
+        if is_bot:
             flags.append("bot")
-        prefetches = filters.is_prefetch(headers)
-        if prefetches or method == b"HEAD":
+        click.is_prefetch = filters.is_prefetch(request.headers)
+        if click.is_prefetch or request.method == b"HEAD":
             flags.append("prefetch")
-        consents = parameters.get("consent") != "0"
-        if not consents:
+        click.consents = click.parameters.get("consent") != "0"
+        if not click.consents:
             flags.append("no_consent")
+        proto = filters.forwarded_proto(request.scheme, request.peer, get(b"x-forwarded-proto"), self._proxies)
         is_safe = proto == "https" or is_local_host(get(b"host", b""))
+        wants_cookie = not (self._respects_gpc and get(b"sec-gpc") == b"1")
         visitor = None
-        if consents and is_safe:
-            visitor = read_visitor(get(b"cookie"), self._cookie_name)
+        if is_safe and wants_cookie and click.consents:
+            visitor = read_visitor(get(b"cookie"), self._cookie_name.encode())
         if (
             not is_safe
             or not filters.is_navigation(get(b"sec-fetch-mode"), get(b"sec-fetch-dest"))
-            or self._rates.exceeded(ip, visitor, now)
+            or self._rates.exceeded(click.ip, visitor, click.at)
         ):
             flags.append("blocked")
-        wants_no_cookie = self._respects_gpc and get(b"sec-gpc") == b"1"
-        if wants_no_cookie:
-            visitor = None
-        sets_cookie = consents and is_safe and not wants_no_cookie and not flags_forbid_cookie(flags)
+        click.visitor = visitor or (self._random_bytes(8) if click.consents else bytes(8))
+        # Link checkers, prefetchers and embedded requests get no cookie; a bot may have one.
+        click.sets_cookie = wants_cookie and click.consents and "prefetch" not in flags and "blocked" not in flags
 
-        visitor_key = visitor or (self._random_bytes(8) if consents else bytes(8))
-        click_id = self._ids.mint(now, self._worker, self.sequence, visitor_key, route.program.encode())
-        location, url = self._destination(route, parameters, click_id.decode() if consents else "", headers, ip, now)
-        line = self._line(route, query, parameters, headers, ip, now, click_id, url, flags)
-        owner = visitor_text(visitor_key) if consents else ""
-        line += b'"visitor":"%b","sequence":%d,"flags":%b}' % (
-            owner.encode(),
-            self.sequence,
-            orjson.dumps(flags),
-        )
-        self.sequence += 1
-
-        if prefetches:
+    def _answer(self, click: Click, location: bytes, owner: str) -> Done:
+        """What to do once the click is recorded."""
+        respond = click.request.respond
+        if click.is_prefetch:
             head, body = PREFETCH_REFUSED
         else:
-            head, body = b"HTTP/1.1 302 Found\r\nlocation: %b\r\n" % location, b""
-            if sets_cookie:
-                before, after = set_cookie(self._settings.cookie.name, self._links.window_ms_max // 1000)
-                head += before + owner.encode() + after
-            head += b"cache-control: no-store\r\n"
-
-        self._counters["clicks"] += 1
-        for flag in flags:
-            self._counters[f"clicks_flagged:{flag}"] += 1
+            cookie = b""
+            if click.sets_cookie:
+                before, after = _set_cookie(self._cookie_name, self._links.window_ms_max // 1000)
+                cookie = before + owner.encode() + after
+            head = b"HTTP/1.1 302 Found\r\nlocation: %b\r\n%bcache-control: no-store\r\n" % (location, cookie)
+            body = b""
 
         def answer(is_durable: bool) -> None:
             if not is_durable:
                 self._counters["clicks_unrecorded"] += 1
             respond(head, body)
 
-        if flags:
-            self._log.append(owner, Event(line, answer))
-        else:
-            key = duplicate_key(route, url) if route.prefix is None or parameters.get("to") else route.duplicate_key
-            touch = b"%b%b %d %b" % (route.touch_head, key, now, click_id)
-            shard = self._log.shard_of(owner)
-            touch_key = keys.touches(shard, route.program, owner).encode()
-            self._log.append(owner, Event(line, answer, touch_key, touch, route.ttl_ms, route.duplicate_within_ms))
+        return answer
 
-    def _destination(
-        self,
-        route: Route,
-        parameters: dict[str, str],
-        click_id: str,
-        headers: dict[bytes, bytes],
-        ip: str,
-        now: int,
-    ) -> tuple[bytes, str]:
-        """Where the reader goes, with the click id and without (as it is stored)."""
+    def _destination(self, click: Click) -> bytes:
+        """Where the reader goes; notes in `click.url` where that is without the click id, as it is stored."""
+        route, parameters = click.route, click.parameters
         template = route.template
         if to := parameters.get("to"):
             allowed = destination.allowed(to, route.allowed_hosts)
             if allowed is not None:
-                return self._with_click_id(route, allowed, click_id), allowed
-            self._refuse(route, "deep_link", to, headers, ip, now)
+                click.url = allowed
+                return self._with_click_id(click, allowed)
+            self._refuse(click, "deep_link", to)
             template = route.landing
         elif route.prefix is not None:
-            if click_id:
-                return b"%b%b%b" % (route.prefix, click_id.encode(), route.suffix), route.plain_url
-            return route.plain_url.encode(), route.plain_url
+            click.url, click.duplicate_key = route.plain_url, route.duplicate_key
+            if click.consents:
+                return b"%b%b%b" % (route.prefix, click.id, route.suffix)
+            return route.plain_url.encode()
         assert template is not None
         values = {name: parameters.get(name, "") for name in SUB_IDS}
-        values |= {"program": route.program, "affiliate": route.affiliate, "link": route.link, "ts": str(now)}
-        plain = template.expand(values)
+        values |= {"program": route.program, "affiliate": route.affiliate, "link": route.link, "ts": str(click.at)}
+        click.url = template.expand(values)
         if "click_id" in template.macros:
-            return template.expand({**values, "click_id": click_id}).encode(), plain
-        return self._with_click_id(route, plain, click_id), plain
+            return template.expand({**values, "click_id": click.id.decode() if click.consents else ""}).encode()
+        return self._with_click_id(click, click.url)
 
     @staticmethod
-    def _with_click_id(route: Route, url: str, click_id: str) -> bytes:
-        return (destination.with_click_id(url, route.click_param, click_id) if click_id else url).encode()
+    def _with_click_id(click: Click, url: str) -> bytes:
+        if not click.consents:
+            return url.encode()
+        return destination.with_click_id(url, click.route.click_param, click.id.decode()).encode()
 
-    def _line(
-        self,
-        route: Route,
-        query: bytes,
-        parameters: dict[str, str],
-        headers: dict[bytes, bytes],
-        ip: str,
-        now: int,
-        click_id: bytes,
-        url: str,
-        flags: list[str],
-    ) -> bytes:
-        """The row of `clicks` up to the visitor. Address and user agent come first: there the loader looks."""
-        line = b'%b"click_id":"%b","ts":"%d",%b%b' % (
-            self._sender(headers, ip),
-            click_id,
-            now,
+    def _line(self, click: Click, owner: str) -> bytes:
+        """The row of `clicks`. Address and user agent come first: there the loader looks (rows.py); the flags come
+        last: there the script puts `duplicate` (append_clicks.lua)."""
+        route, referrer = click.route, click.request.headers.get(b"referer")
+        more = _json_member("referrer", referrer[:_TEXT_BYTES_MAX]) if referrer else b""
+        if click.query:
+            given = {name: click.parameters[name] for name in SUB_IDS if click.parameters.get(name)}
+            more += fields(**given, query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
+        if not click.duplicate_key:
+            more += fields(url=click.url)
+        return b'%b"click_id":"%b","ts":"%d",%b%b%b"visitor":"%b","sequence":%d,"flags":%b}' % (
+            self._sender(click),
+            click.id,
+            click.at,
             route.line_fields,
             self._identity,
-        )
-        if referrer := headers.get(b"referer"):
-            line += _json_member("referrer", referrer[:_TEXT_BYTES_MAX])
-        if query:
-            given = {name: parameters[name] for name in SUB_IDS if parameters.get(name)}
-            line += fields(**given, query=query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
-        if route.prefix is None or parameters.get("to"):
-            line += fields(url=url)
-        return line
-
-    def _sender(self, headers: dict[bytes, bytes], ip: str) -> bytes:
-        privacy = self._settings.privacy
-        user_agent = headers.get(b"user-agent", b"") if privacy.user_agent == "keep" else b""
-        return (
-            b'{"ip":"%b",%b'
-            % (
-                filters.ip_for_storage(ip, privacy.ip).encode(),  # type: ignore[arg-type]
-                _json_member("user_agent", user_agent[: filters.USER_AGENT_BYTES_MAX]),
-            )
+            more,
+            owner.encode(),
+            self.sequence,
+            orjson.dumps(click.flags) if click.flags else b"[]",
         )
 
-    def _refuse(self, route: Route, reason: str, url: str, headers: dict[bytes, bytes], ip: str, now: int) -> None:
+    def _sender(self, click: Click) -> bytes:
+        return b'{"ip":"%b",%b' % (filters.ip_for_storage(click.ip, self._ip_mode).encode(), click.agent)
+
+    def _refuse(self, click: Click, reason: str, url: str = "") -> None:
         """Record why a link, or a deep link, was not followed."""
         self._counters[f"refusals:{reason}"] += 1
-        line = self._sender(headers, ip) + fields(
+        route, headers = click.route, click.request.headers
+        _, click.agent = _agent(headers.get(b"user-agent", b""))
+        line = self._sender(click) + fields(
             refusal_id=self._random_bytes(12).hex(),
-            ts=str(now),
+            ts=str(click.at),
             program=route.program,
             affiliate=route.affiliate,
             link=route.link,
@@ -262,13 +274,14 @@ class Redirect:
         self._log.append("", Event(line[:-1] + b"}", lambda _: None, is_refusal=True))
 
     @staticmethod
-    def _answer_dead_link(route: Route, respond: Respond) -> None:
+    def _answer_dead_link(route: Route, request: Request) -> None:
         if route.fallback_url:
             static = {"program": route.program, "affiliate": route.affiliate, "link": route.link}
             url = destination.compile_template(route.fallback_url).expand(static)
-            respond(b"HTTP/1.1 302 Found\r\nlocation: %b\r\ncache-control: no-store\r\n" % url.encode(), b"")
+            head = b"HTTP/1.1 302 Found\r\nlocation: %b\r\ncache-control: no-store\r\n" % url.encode()
+            request.respond(head, b"")
         else:
-            respond(*NOT_FOUND)
+            request.respond(*NOT_FOUND)
 
 
 def parse_query(query: bytes) -> dict[str, str]:
@@ -285,11 +298,7 @@ def parse_query(query: bytes) -> dict[str, str]:
     return parameters
 
 
-def flags_forbid_cookie(flags: list[str]) -> bool:
-    """Link checkers, prefetchers and embedded requests get no cookie; a bot may have one."""
-    return "prefetch" in flags or "blocked" in flags
-
-
+@lru_cache(maxsize=1024)
 def is_local_host(host: bytes) -> bool:
     """Whether a Host header names this machine, where plain http is as safe as https."""
     name = host.decode("latin-1").lower()
@@ -301,18 +310,16 @@ def is_local_host(host: bytes) -> bool:
     return name == "localhost" or name.endswith(".localhost") or is_loopback
 
 
-set_cookie = lru_cache(maxsize=64)(set_cookie_header)
+_set_cookie = lru_cache(maxsize=64)(set_cookie_header)
+
+
+@lru_cache(maxsize=8192)
+def _agent(user_agent: bytes) -> tuple[bool, bytes]:
+    """Whether a user agent is a bot's, and its member of the row. Memoised: few are new (2 µs saved a click)."""
+    return filters.is_bot(user_agent), _json_member("user_agent", user_agent[: filters.USER_AGENT_BYTES_MAX])
 
 
 @lru_cache(maxsize=8192)
 def _json_member(name: str, value: bytes) -> bytes:
-    """A JSON member with a comma behind it. Memoised: user agents and referrers recur (2 µs saved a click)."""
+    """A JSON member with a comma behind it; memoised, as referrers recur."""
     return b'"%b":%b,' % (name.encode(), orjson.dumps(value.decode("utf-8", "replace")))
-
-
-def _is_name(text: bytes) -> bool:
-    return 0 < len(text) <= 64 and _NAME_CHARACTERS.issuperset(text)
-
-
-def _readable(text: bytes) -> str:
-    return text[:64].decode("utf-8", "replace")

@@ -24,8 +24,6 @@ _REASONS = {
 }
 _CODES = {400: "request_malformed", 413: "body_too_large", 414: "url_too_long", 431: "headers_too_large"}
 
-HandleClick = Callable[..., None]
-
 
 @dataclass(frozen=True)
 class HttpLimits:
@@ -49,21 +47,40 @@ class _Nothing:
         return None
 
 
-class _ClickCycle:
-    """One click under way, as far as Uvicorn's protocol asks a request about itself."""
+class ClickRequest:
+    """One request for a link; to Uvicorn's protocol it is the request under way on its connection."""
 
-    __slots__ = ("_handle", "disconnected", "keep_alive", "response_complete")
+    __slots__ = (
+        "_protocol",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "method",
+        "peer",
+        "response_complete",
+        "scheme",
+        "target",
+    )
     message_event = _Nothing
 
-    def __init__(self, keep_alive: bool, handle: Callable[["_ClickCycle"], None]) -> None:
+    def __init__(self, protocol: Any, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
-        self.keep_alive = keep_alive
-        self._handle = handle
+        self.method: bytes = protocol.parser.get_method()
+        self.target: bytes = protocol.url
+        self.headers = _as_dict(protocol.headers)
+        self.peer: str = protocol.client[0] if protocol.client else ""
+        self.scheme: str = protocol.scheme
+
+    def respond(self, head: bytes, body: bytes) -> None:
+        """Answer: `head` is status line and headers, each line ended."""
+        self._protocol.respond(self, head, body)
 
     async def run_asgi(self, _app: Any) -> None:
         """Called for a click that had to wait for an earlier request on its connection."""
-        self._handle(self)
+        self._protocol.handle_click(self)
 
 
 class _TooLarge(Exception):
@@ -71,16 +88,18 @@ class _TooLarge(Exception):
         self.status = status
 
 
-def click_protocol(handle_click: HandleClick, limits: HttpLimits) -> type[HttpToolsProtocol]:
-    """The protocol class for one worker: `handle_click(method, target, headers, peer, scheme, respond)`."""
+def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLimits) -> type[HttpToolsProtocol]:
+    """The protocol class for one worker."""
+    head_bytes_max = limits.url_bytes + limits.header_bytes
 
     class ClickProtocol(HttpToolsProtocol):
         _since: float | None = None
         """Loop time at which the request now being received began; None between requests."""
         _idle_since = 0.0
-        _header_bytes = 0
+        _head_bytes = 0
         _body_bytes = 0
         _status = 400
+        _is_in_head = True
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -89,18 +108,24 @@ def click_protocol(handle_click: HandleClick, limits: HttpLimits) -> type[HttpTo
         def data_received(self, data: bytes) -> None:
             if self.timeout_keep_alive_task is not None:
                 self._unset_keepalive_if_required()
+            if self._is_in_head:
+                self._head_bytes += len(data)
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade:
                 return  # to h2c or a websocket: there is neither, the request is answered as it stands
             except httptools.HttpParserError:
                 self._refuse(self._status)
+                return
+            # Headers that are still not all there; whole ones are counted when they are (on_headers_complete).
+            if self._is_in_head and self._head_bytes > head_bytes_max:
+                self._refuse(431)
 
         def on_message_begin(self) -> None:
             self.url = b""
             self.headers = []
             self.expect_100_continue = False
-            self._header_bytes = 0
+            self._is_in_head = True
             self._body_bytes = 0
             if self._since is None:
                 self._since = self.loop.time()
@@ -111,67 +136,58 @@ def click_protocol(handle_click: HandleClick, limits: HttpLimits) -> type[HttpTo
                 self._too_large(414)
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            self._header_bytes += len(name) + len(value)
-            if self._header_bytes > limits.header_bytes or len(self.headers) >= limits.header_count:
-                self._too_large(431)
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value))  # called ten times a click: nothing else here
 
         def on_headers_complete(self) -> None:
+            self._is_in_head = False
+            headers = self.headers
+            # All that came since the last request's headers bounds these headers' size: add them up only then.
+            if len(headers) > limits.header_count or (
+                self._head_bytes > limits.header_bytes
+                and sum(len(name) + len(value) for name, value in headers) > limits.header_bytes
+            ):
+                self._too_large(431)
+            self._head_bytes = 0
             if self.url.startswith((b"/c/", b"/a/")):
                 self._begin_click()
                 return
-            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            url = self.url
             most = limits.batch_body_bytes if url.startswith(b"/v1/") else limits.body_bytes
-            for name, value in headers:
-                if name == b"content-length" and int(value) > most:
-                    self._too_large(413)
+            if any(name == b"content-length" and int(value) > most for name, value in headers):
+                self._too_large(413)
             super().on_message_begin()
-            self.url, self.expect_100_continue = url, expects
+            self.url = url
+            self.expect_100_continue = (b"expect", b"100-continue") in headers
             self.headers.extend(headers)
             super().on_headers_complete()
 
         def _begin_click(self) -> None:
-            method, target = self.parser.get_method(), self.url
-            headers = _as_dict(self.headers)
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-            peer = self.client[0] if self.client else ""
-            has_body = method == b"HEAD"
-
-            def handle(cycle: _ClickCycle) -> None:
-                def respond(head: bytes, body: bytes) -> None:
-                    self._respond(cycle, head, body, not has_body)
-
-                handle_click(method, target, headers, peer, self.scheme, respond)
-
-            earlier = self.cycle
-            cycle = _ClickCycle(keep_alive, handle)
-            self.cycle = cycle  # type: ignore[assignment]
+            earlier, request = self.cycle, ClickRequest(self, keep_alive)
+            self.cycle = request  # type: ignore[assignment]
             if earlier is None or earlier.response_complete:
-                handle(cycle)
+                handle_click(request)
             else:  # pipelined: wait for its turn
                 self.flow.pause_reading()
-                self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+                self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
-        def _respond(self, cycle: _ClickCycle, head: bytes, body: bytes, with_body: bool) -> None:
-            cycle.response_complete = True
+        @staticmethod
+        def handle_click(request: ClickRequest) -> None:
+            handle_click(request)
+
+        def respond(self, request: ClickRequest, head: bytes, body: bytes) -> None:
+            """Write the answer to a click, and let the next request on the connection come."""
+            request.response_complete = True
             if self.transport.is_closing():
                 return
             date = self.server_state.default_headers[0][1] if self.server_state.default_headers else b""
+            connection = b"" if request.keep_alive else b"connection: close\r\n"
+            shown = b"" if request.method == b"HEAD" else body
             self.transport.write(
-                b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b"
-                % (
-                    head,
-                    date,
-                    len(body),
-                    b"" if cycle.keep_alive else b"connection: close\r\n",
-                    body if with_body else b"",
-                )
+                b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (head, date, len(body), connection, shown)
             )
             self.server_state.total_requests += 1
-            if not cycle.keep_alive:
+            if not request.keep_alive:
                 self.transport.close()
             elif self.pipeline:
                 self.on_response_complete()
@@ -183,12 +199,12 @@ def click_protocol(handle_click: HandleClick, limits: HttpLimits) -> type[HttpTo
             most = limits.batch_body_bytes if self.url.startswith(b"/v1/") else limits.body_bytes
             if self._body_bytes > most:
                 self._too_large(413)
-            if not isinstance(self.cycle, _ClickCycle):
+            if not isinstance(self.cycle, ClickRequest):
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._since = None
-            if not isinstance(self.cycle, _ClickCycle):
+            if not isinstance(self.cycle, ClickRequest):
                 super().on_message_complete()
 
         def on_response_complete(self) -> None:
