@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
 
 from tests.conftest import need
+from tests.system import PERSON
 
 _FLAGS = (
     "--no-sandbox",  # containers and root have no other way
@@ -31,6 +32,7 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--user-agent={PERSON}",  # headless Chromium calls itself so, and would be taken for a bot
 )
 _ALLOWED, _BLOCKED = 0, 1
 
@@ -95,7 +97,7 @@ class Sites:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.answers: dict[str, Answer] = {}
+        self.answers = {"/favicon.ico": Answer(status=204)}
         self.requests: list[Request] = []
 
     def url(self, name: str, target: str = "/") -> str:

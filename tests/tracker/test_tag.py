@@ -47,7 +47,6 @@ def server() -> Iterator[Sites]:
 @pytest.fixture
 def web(server: Sites) -> Sites:
     server.requests.clear()
-    server.answers.clear()
     server.answers["/tag.js"] = Answer(TAG.read_text(), "text/javascript")
     server.answers["/v1/events"] = Answer(status=204)
     server.answers["/"] = shop_page(server)
