@@ -91,8 +91,7 @@ class Worker:
         """Bring the catalog up to the present: a sale is judged by the terms that were in force when it came."""
         projection = self._catalog.projection
         while entries := self._redis.xrange(keys.ENTITIES, f"({projection.stream_id}", count=1000):
-            first = orjson.loads(next(iter(entries[0][1].values())).split(b"\n", 1)[0])
-            if int(first["position"]) != projection.position + 1:
+            if not projection.continues(entries[0][1]):
                 break
             for stream_id, fields in entries:
                 projection.take_entry(stream_id.decode(), fields)

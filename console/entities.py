@@ -17,7 +17,7 @@ from tracker.destination import check_allowed_host, check_template
 
 SCRIPT = (Path(__file__).parent / "publish.lua").read_text()
 CHECKS = UrlChecks(check_template, check_allowed_host)
-_CHUNK = 2000
+_CHUNK = 500
 
 
 class ChangedMeanwhile(Exception):

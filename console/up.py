@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from console import embedded
 from schemas.kinds import Address
 from schemas.settings import Settings
+from tracker.app import WORKERS_A_NODE
 
 _LOG_BYTES_MAX = 10_000_000
 _RESTART_SECONDS = (0.0, 0.2, 1.0, 3.0)
@@ -97,7 +98,7 @@ class Supervisor:
             self._children.append(Child("valkey", embedded.command(settings)))
         for number, edge in enumerate(edges):
             command = [sys.executable, "-m", "tracker.app", *common]
-            command += ["--number", str(settings.server.node * 32 + number), "--socket", str(edge.fileno())]
+            command += ["--number", str(settings.server.node * WORKERS_A_NODE + number), "--socket", str(edge.fileno())]
             self._children.append(Child(f"tracker-{number}", command, [edge], environ))
         command = [sys.executable, "-m", "console.engine", *common, "--socket", str(admin.fileno())]
         self._children.append(Child("engine", command, [admin], environ))

@@ -38,6 +38,11 @@ class Projection:
         self.stream_id = stream_id
         return changed
 
+    def continues(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether this entry is the next one: positions have no gaps."""
+        first = orjson.loads(fields[LINES_FIELD].split(b"\n", 1)[0])
+        return int(first["position"]) == self.position + 1
+
     def take_all(self, mark: str, records: Iterable[tuple[str, bytes]]) -> None:
         """Start anew from a stored projection and its mark."""
         position, _, stream_id = mark.partition(" ")

@@ -44,6 +44,8 @@ _FOLLOW_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 0.25
 _SNAPSHOT_SECONDS = 5.0
 _DAY_MS = 86_400_000
+WORKERS_A_NODE = 32
+"""Worker numbers of machine n begin at n times this (click ids have room for 1,024 in all)."""
 _GAP_TTL_MS = 400 * _DAY_MS
 
 
@@ -81,7 +83,6 @@ class Worker:
         self._snapshot = folder / "links" / "links.snapshot"
         self.links = Links(load_snapshot(self._snapshot))
         self._snapshot_position = self.links.projection.position
-        self.has_links = self.links.projection.position > 0
         self._may_grow = True
         limits = settings.limits
         self.spool = Spool(folder / "spool", f"{number}-{os.getpid()}", limits.spool_bytes_max)
@@ -105,38 +106,39 @@ class Worker:
         """For ever: take in what is new in the stream of entities; start anew where it no longer reaches back."""
         while True:
             try:
-                await self._follow_once()
-                self.has_links = True
+                while await self._follow_once():
+                    await asyncio.sleep(0)  # a large file comes in parts, and clicks in between
+                self.links.is_loaded = True
             except (RedisError, OSError, TimeoutError):
                 self.counters["entities_unreachable"] += 1
             await asyncio.sleep(_FOLLOW_SECONDS)
 
-    async def _follow_once(self) -> None:
+    async def _follow_once(self) -> bool:
+        """Take in the next entry, or everything anew; False where there is nothing new."""
         projection = self.links.projection
-        entries = await self.redis.xrange(keys.ENTITIES, f"({projection.stream_id}", count=200)
+        entries = await self.redis.xrange(keys.ENTITIES, f"({projection.stream_id}", count=1)
         if entries:
-            first = orjson.loads(next(iter(entries[0][1].values())).split(b"\n", 1)[0])
-            if int(first["position"]) == projection.position + 1:
-                changed = []
-                for stream_id, fields in entries:
-                    changed += projection.take_entry(stream_id.decode(), fields)
-                self.links.changed(changed)
-                return
+            stream_id, fields = entries[0]
+            if projection.continues(fields):
+                self.links.changed(projection.take_entry(stream_id.decode(), fields))
+                return True
         mark = ((await self.redis.hget(keys.PROJECTION, MARK)) or b"0 0-0").decode()
         if mark != projection.mark and int(mark.partition(" ")[0]) > 0:
             records = [(k.decode(), v) async for k, v in self.redis.hscan_iter(keys.PROJECTION, count=5000)]
             projection.take_all(mark, ((key, data) for key, data in records if key != MARK))
             self.links.changed(())
+            return True
+        return False
 
     async def keep_snapshot(self) -> None:
-        """For ever: write the links down when they have changed. Any worker's snapshot serves all."""
-        while True:
+        """For ever: write the links down when they have changed. The first worker's snapshot serves all of a machine."""
+        while self.number % WORKERS_A_NODE == 0:
             await asyncio.sleep(_SNAPSHOT_SECONDS)
             projection = self.links.projection
             if projection.position != self._snapshot_position:
-                mark, records = projection.mark, list(projection.items())
-                self._snapshot_position = projection.position
-                await asyncio.to_thread(save_snapshot, self._snapshot, mark, records)
+                # The mark first: what comes in meanwhile is taken in once more by whoever starts from here.
+                mark, self._snapshot_position = projection.mark, projection.position
+                await asyncio.to_thread(save_snapshot, self._snapshot, mark, projection.items())
 
     async def watch_memory(self) -> None:
         """For ever: let touch state grow only within its share of the log server's memory."""
@@ -163,7 +165,7 @@ class Worker:
                 "sequence": self.redirect.sequence,
                 "position": self.links.projection.position,
                 "log_up": all(shard.is_up for shard in self.log.shards),
-                "spool_bytes": self.spool.bytes,
+                "spool_bytes": self.spool.size,
                 "spool_damaged": self.spool.damaged,
                 "may_grow": self._may_grow,
                 "counters": dict(self.counters),

@@ -61,6 +61,8 @@ class Links:
         self.projection = projection
         self.routes: dict[bytes, Route] = {}
         self.window_ms_max = 0
+        self.is_loaded = projection.position > 0
+        """False while this worker has not been told of any link: then one is not unknown, but not known yet."""
         self._program_ttl_ms: dict[str, int] = {}
         self.changed(())
 
