@@ -7,8 +7,9 @@ data folder. People's SQL runs in clients of its own, checked (sql_guard.py), wi
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from starlette.applications import Starlette
@@ -20,9 +21,8 @@ from console import sql_guard
 from console.check import check
 from console.explain import explain
 from console.metrics import Metrics, beats
-
-if TYPE_CHECKING:
-    from console.engine import Engine
+from console.tables import Tables
+from schemas.settings import Settings
 
 TABLES = frozenset(
     (
@@ -38,12 +38,15 @@ _CLOCK_OFFSET_MS_MAX = 100
 class Admin:
     """Endpoints of the private port."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
-        settings = engine.settings
-        self.metrics = Metrics(engine)
+    def __init__(
+        self, settings: Settings, redis: Any, tables: Tables, metrics: Metrics, is_ready: Callable[[], bool]
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._metrics = metrics
+        self._is_ready = is_ready
         self._questions = threading.Lock()
-        self._client = engine.tables.client()
+        self._client = tables.client()
         limits = sql_guard.limits(
             settings.limits.sql_seconds,
             settings.limits.sql_memory,
@@ -55,7 +58,7 @@ class Admin:
             "output_format_json_quote_64bit_integers": 0,
             **limits,
         }
-        self._sql_clients = [engine.tables.client(**limits) for _ in range(settings.limits.sql_concurrency)]
+        self._sql_clients = [tables.client(**limits) for _ in range(settings.limits.sql_concurrency)]
 
     def app(self, token: str) -> Starlette:
         """The ASGI application; `token` opens what is not public."""
@@ -89,17 +92,16 @@ class Admin:
         return _json({"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200)
 
     def _problems(self) -> list[str]:
-        engine = self._engine
-        problems = [] if engine.is_ready else ["log server: claims not known yet, or not reachable"]
+        problems = [] if self._is_ready() else ["log server: claims not known yet, or not reachable"]
         now = time.time_ns() // 1_000_000
         try:
-            seconds, microseconds = engine.redis.time()
+            seconds, microseconds = self._redis.time()
             offset = abs(seconds * 1000 + microseconds // 1000 - now)
             if offset > _CLOCK_OFFSET_MS_MAX:
                 problems.append(f"clock: {offset} ms from the log server's")
         except Exception as error:
             problems.append(f"log server: {type(error).__name__}")
-        found = beats(engine.settings.data.dir)
+        found = beats(self._settings.data.dir)
         if not found:
             problems.append("trackers: none")
         for beat in found:
@@ -110,7 +112,7 @@ class Admin:
         return problems
 
     async def show_metrics(self, _request: Request) -> Response:
-        body = await asyncio.to_thread(self.metrics.render)
+        body = await asyncio.to_thread(self._metrics.render)
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def sql(self, request: Request) -> Response:
@@ -156,13 +158,13 @@ class Admin:
         return _json(answer)
 
     async def check(self, _request: Request) -> Response:
-        settings = self._engine.settings
+        settings = self._settings
         findings = await asyncio.to_thread(self._ask, check, settings.redis.shards, settings.data.dir / "spool")
         return _json([{"name": f.name, "counted": f.counted, "broken": f.broken} for f in findings])
 
     def _ask(self, question: Any, *arguments: Any) -> Any:
         with self._questions:
-            return question(self._client, self._engine.redis, *arguments)
+            return question(self._client, self._redis, *arguments)
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

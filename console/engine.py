@@ -21,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import maxminddb
 import uvicorn
 from redis import Redis
@@ -35,7 +34,8 @@ from attribution.store import Store
 from attribution.worker import Worker
 from console.admin import Admin
 from console.bootstrap import bootstrap, check_durability, is_ready
-from console.migrate import migrate
+from console.metrics import Metrics
+from console.tables import Tables
 from schemas.lease import Lease
 from schemas.logs import configure_logs, logger
 from schemas.projection import Projection
@@ -54,42 +54,6 @@ def connect_redis(settings: Settings, url: str) -> Any:
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
 
 
-class Tables:
-    """Makes clients for the tables: of a server by its dsn, or of the engine embedded in this process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._path = settings.data.dir / "clickhouse"
-        self._dsn = settings.clickhouse.dsn or f"chdb://{self._path}"
-        if not settings.clickhouse.dsn:
-            self._path.mkdir(parents=True, exist_ok=True)
-
-    def client(self, **session: Any) -> Any:
-        """A client in our database; `session` are settings it keeps, with `readonly` last if at all."""
-        client = clickhouse_connect.get_client(
-            dsn=self._dsn, database=self._settings.clickhouse.database, settings=session
-        )
-        self._assert_path(client)
-        return client
-
-    def prepare(self) -> None:
-        """Make or upgrade database and tables."""
-        client = clickhouse_connect.get_client(dsn=self._dsn, database="default")
-        client.command(f"CREATE DATABASE IF NOT EXISTS {self._settings.clickhouse.database}")
-        self._assert_path(client)
-        client.close()
-        applied = migrate(self.client(), self._settings.clickhouse.database)
-        if applied:
-            logger().info("schema migrated", files=applied)
-
-    def _assert_path(self, client: Any) -> None:
-        """An embedded engine that was given no path keeps everything in memory, with no more than a warning."""
-        if self._dsn.startswith("chdb://"):
-            found = client.query("SELECT value FROM system.server_settings WHERE name = 'path'").result_rows[0][0]
-            if not found or not os.path.samefile(found, self._dsn.removeprefix("chdb://")):
-                raise RuntimeError(f"the embedded engine opened {found!r}, not {self._dsn}")
-
-
 class Engine:
     """The threads, and what they share."""
 
@@ -102,11 +66,12 @@ class Engine:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.is_ready = False
+        self.metrics = Metrics(self.redis, settings.redis.shards, settings.data.dir, self.counters)
 
     def start(self) -> None:
         """Prepare the tables and start the threads."""
         self.tables.prepare()
-        self.admin = Admin(self)
+        self.admin = Admin(self.settings, self.redis, self.tables, self.metrics, lambda: self.is_ready)
         for name, target in (("keeper", self._keep), ("loader", self._load), ("worker", self._decide)):
             thread = threading.Thread(target=self._guard(target), name=name, daemon=True)
             thread.start()
@@ -192,7 +157,7 @@ class Engine:
             self._lease(redis, worker_loop.ROLE),
             self.settings.redis.shards,
             lambda: time.time_ns() // 1_000_000,
-            self.admin.metrics.decided,
+            self.metrics.decided,
         )
         worker_loop.run(worker, self._stopping.is_set)
 
