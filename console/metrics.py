@@ -5,9 +5,10 @@ object in the click path. Called by the private port.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -16,15 +17,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from schemas import keys
 from tracker.loader import streams
 
-if TYPE_CHECKING:
-    from console.engine import Engine
-
 
 class Metrics:
     """What /metrics shows."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    def __init__(self, redis: Any, shards: int, data_dir: Path, counters: Counter[str]) -> None:
+        self._redis = redis
+        self._shards = shards
+        self._data_dir = data_dir
+        self._counters = counters
         self._registry = CollectorRegistry()
         self._latency = Histogram(
             "lastcookie_credit_seconds",
@@ -44,10 +45,10 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """Called by prometheus-client for every scrape."""
-        found = beats(self._engine.settings.data.dir)
+        found = beats(self._data_dir)
         yield from _of_trackers(found)
         outcomes = CounterMetricFamily("lastcookie_engine", "Outcomes in the engine", labels=["outcome"])
-        for name, count in sorted(self._engine.counters.items()):
+        for name, count in sorted(self._counters.items()):
             outcomes.add_metric([name], count)
         yield outcomes
         yield from self._of_log()
@@ -61,9 +62,9 @@ class Metrics:
             "lastcookie_loader_lag_seconds", "Age of the oldest entry not loaded", labels=["stream"]
         )
         memory = GaugeMetricFamily("lastcookie_log_server_bytes", "Memory used by the log server")
-        redis = self._engine.redis
+        redis = self._redis
         try:
-            for stream in streams(self._engine.settings.redis.shards):
+            for stream in streams(self._shards):
                 entries.add_metric([stream.name], redis.xlen(stream.name))
                 position = (redis.hget(keys.positions(stream.name), "loader") or b"0-0").decode()
                 waiting = redis.xrange(stream.name, f"({position}", count=1)
