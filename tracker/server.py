@@ -4,11 +4,13 @@ A click needs no task, no scope, no coroutine: `ClickProtocol` hands /c/… and 
 headers are in, and writes the answer when the log has the click. Everything else goes to Starlette as usual. Measured
 on two cores against the same handler behind ASGI (docs/decisions/0003-http-server.md): twice the clicks a second.
 
-Limits: 414 for a long URL, 431 for headers, 413 for bodies, and a sweeper that closes connections which are idle or
-slow to send. Called by app.py.
+Limits: 414 for a long URL, 431 for headers, 413 for bodies, 429 for too many requests at once on a connection, and a
+sweeper that closes connections which are idle, or slow to send or to read. Answers keep the order of their requests,
+refusals too. Called by app.py.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +18,21 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_REASONS = {
-    400: b"Bad Request",
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    431: b"Request Header Fields Too Large",
+from schemas.logs import logger
+
+_REFUSALS = {
+    400: (b"Bad Request", b"request_malformed"),
+    413: (b"Content Too Large", b"body_too_large"),
+    414: (b"URI Too Long", b"url_too_long"),
+    429: (b"Too Many Requests", b"too_many_requests"),
+    431: (b"Request Header Fields Too Large", b"headers_too_large"),
+    500: (b"Internal Server Error", b"internal_error"),
 }
-_CODES = {400: "request_malformed", 413: "body_too_large", 414: "url_too_long", 431: "headers_too_large"}
+_BATCH_PATHS = (b"/v1/conversions", b"/v1/reversals")
+_PIPELINED_MAX = 128
+"""Requests that wait on one connection for their turn; beyond it 429. Neither browsers nor proxies send two."""
+
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class ClickRequest:
         self._protocol.handle_click(self)
 
 
-class _TooLarge(Exception):
+class _Refused(Exception):
     def __init__(self, status: int) -> None:
         self.status = status
 
@@ -96,36 +106,62 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
         _since: float | None = None
         """Loop time at which the request now being received began; None between requests."""
         _idle_since = 0.0
-        _head_bytes = 0
+        _chunk_bytes = 0
+        _later_bytes = 0
+        """What came of this request after the chunk in which it began."""
+        _later_bytes_max = head_bytes_max
         _body_bytes = 0
-        _status = 400
-        _is_in_head = True
+        _body_bytes_max = 0
+        _is_in_head = False
+        _awaits_request = True
+        _is_deaf = False
+        """What comes now is thrown away: a refusal was the last word, or will be."""
+        _last_words = b""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._since = self.loop.time()
 
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._unset_keepalive_if_required()
+
         def data_received(self, data: bytes) -> None:
+            if self._is_deaf:
+                return
             if self.timeout_keep_alive_task is not None:
                 self._unset_keepalive_if_required()
-            if self._is_in_head:
-                self._head_bytes += len(data)
+            if self._awaits_request and not data.isascii():
+                data = _with_ascii_target(data)
+            self._chunk_bytes = len(data)
+            self._later_bytes += len(data)
             try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade:
-                return  # to h2c or a websocket: there is neither, the request is answered as it stands
-            except httptools.HttpParserError:
-                self._refuse(self._status)
+                self._feed(data)
+            except httptools.HttpParserError as error:
+                self._refuse(_status_of(error))
                 return
-            # Headers that are still not all there; whole ones are counted when they are (on_headers_complete).
-            if self._is_in_head and self._head_bytes > head_bytes_max:
-                self._refuse(431)
+            # The parser keeps a header until it is whole; whole ones are counted in on_headers_complete.
+            if self._later_bytes > self._later_bytes_max and self._since is not None:
+                self._refuse(431 if self._is_in_head else 413)
+
+        def _feed(self, data: bytes) -> None:
+            rest = memoryview(data)
+            while rest:
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    # To h2c or a websocket: there is neither, the request is answered as it stands.
+                    rest = rest[upgrade.args[0] :]
 
         def on_message_begin(self) -> None:
             self.url = b""
             self.headers = []
             self.expect_100_continue = False
+            self._awaits_request = False
             self._is_in_head = True
+            self._later_bytes = 0
+            self._later_bytes_max = head_bytes_max
             self._body_bytes = 0
             if self._since is None:
                 self._since = self.loop.time()
@@ -133,33 +169,42 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
         def on_url(self, url: bytes) -> None:
             self.url += url
             if len(self.url) > limits.url_bytes:
-                self._too_large(414)
+                raise _Refused(414)
 
         def on_header(self, name: bytes, value: bytes) -> None:
             self.headers.append((name.lower(), value))  # called ten times a click: nothing else here
 
         def on_headers_complete(self) -> None:
-            self._is_in_head = False
             headers = self.headers
-            # All that came since the last request's headers bounds these headers' size: add them up only then.
+            # Headers that came in one small chunk need not be added up.
+            may_be_large = self._later_bytes > 0 or self._chunk_bytes > limits.header_bytes
             if len(headers) > limits.header_count or (
-                self._head_bytes > limits.header_bytes
-                and sum(len(name) + len(value) for name, value in headers) > limits.header_bytes
+                may_be_large and sum(len(name) + len(value) for name, value in headers) > limits.header_bytes
             ):
-                self._too_large(431)
-            self._head_bytes = 0
+                raise _Refused(431)
+            if len(self.pipeline) >= _PIPELINED_MAX:
+                raise _Refused(429)
+            if self.url[:1] != b"/":
+                self.url = _origin_form(self.url)
+            is_batch = self.url.partition(b"?")[0] in _BATCH_PATHS
+            self._body_bytes_max = limits.batch_body_bytes if is_batch else limits.body_bytes
+            self._later_bytes_max = head_bytes_max + 2 * self._body_bytes_max  # chunked bodies have overhead
             if self.url.startswith((b"/c/", b"/a/")):
                 self._begin_click()
-                return
+            else:
+                self._begin_asgi(headers)
+            self._is_in_head = False
+
+        def _begin_asgi(self, headers: list[tuple[bytes, bytes]]) -> None:
+            if any(name == b"content-length" and int(value) > self._body_bytes_max for name, value in headers):
+                raise _Refused(413)
             url = self.url
-            most = limits.batch_body_bytes if url.startswith(b"/v1/") else limits.body_bytes
-            if any(name == b"content-length" and int(value) > most for name, value in headers):
-                self._too_large(413)
             super().on_message_begin()
             self.url = url
-            self.expect_100_continue = (b"expect", b"100-continue") in headers
+            self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
             self.headers.extend(headers)
             super().on_headers_complete()
+            self.headers = []  # trailers of a chunked body shall not be taken for headers
 
         def _begin_click(self) -> None:
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
@@ -173,12 +218,21 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
 
         @staticmethod
         def handle_click(request: ClickRequest) -> None:
-            handle_click(request)
+            try:
+                handle_click(request)
+            except Exception as error:
+                logger().error("click failed", exc_info=error)
+                if not request.response_complete:
+                    request.keep_alive = False
+                    request.respond(b"HTTP/1.1 500 Internal Server Error\r\ncache-control: no-store\r\n", b"")
 
         def respond(self, request: ClickRequest, head: bytes, body: bytes) -> None:
             """Write the answer to a click, and let the next request on the connection come."""
             request.response_complete = True
             if self.transport.is_closing():
+                return
+            if self.flow.write_paused:  # a client that asks on and on without reading
+                self.transport.abort()
                 return
             date = self.server_state.default_headers[0][1] if self.server_state.default_headers else b""
             connection = b"" if request.keep_alive else b"connection: close\r\n"
@@ -189,53 +243,77 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             self.server_state.total_requests += 1
             if not request.keep_alive:
                 self.transport.close()
-            elif self.pipeline:
+            elif self.pipeline or self._last_words:
                 self.on_response_complete()
             else:
                 self._idle_since = self.loop.time()
 
         def on_body(self, body: bytes) -> None:
             self._body_bytes += len(body)
-            most = limits.batch_body_bytes if self.url.startswith(b"/v1/") else limits.body_bytes
-            if self._body_bytes > most:
-                self._too_large(413)
+            if self._body_bytes > self._body_bytes_max:
+                raise _Refused(413)
             if not isinstance(self.cycle, ClickRequest):
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._since = None
+            self._awaits_request = True
             if not isinstance(self.cycle, ClickRequest):
                 super().on_message_complete()
 
         def on_response_complete(self) -> None:
             self._idle_since = self.loop.time()
-            super().on_response_complete()
+            if self._last_words and not self.pipeline:
+                self._hang_up()
+            else:
+                super().on_response_complete()
 
         def sweep(self, now: float) -> None:
             """Close the connection if its client takes too long; called every second."""
             busy = self.cycle is not None and not self.cycle.response_complete
             if self._since is not None:
-                is_in_body = self.scope is not None and busy
+                is_in_body = busy and not self._is_in_head
                 slow = now - self._since > (limits.body_seconds if is_in_body else limits.header_seconds)
+            elif busy:
+                slow = self.flow.write_paused and now - self._idle_since > limits.body_seconds
             else:
-                slow = not busy and now - self._idle_since > limits.keep_alive_seconds
+                slow = now - self._idle_since > limits.keep_alive_seconds
             if slow and self.transport is not None:
                 self.transport.abort()
 
-        def _too_large(self, status: int) -> None:
-            self._status = status
-            raise _TooLarge(status)  # the parser wraps it; data_received answers
-
         def _refuse(self, status: int) -> None:
-            body = b'{"error":{"code":"%b","message":"%b","param":null}}' % (
-                _CODES[status].encode(),
-                _REASONS[status],
-            )
-            self.transport.write(
+            """Say what is wrong with the present request when its turn comes, then hang up: what follows it on the
+            connection cannot be understood."""
+            self._is_deaf = True
+            own = None if self._is_in_head else self.cycle  # there is one already if only the body is at fault
+            if own is not None and (own.response_complete or isinstance(own, ClickRequest)):
+                own.keep_alive = False
+                if own.response_complete:
+                    self.transport.close()
+                return
+            is_waiting = own is not None and bool(self.pipeline) and self.pipeline[0][0] is own
+            if is_waiting:
+                self.pipeline.popleft()
+            elif own is not None:
+                own.disconnected = True  # so that nothing of its answer is sent
+                own.message_event.set()
+            reason, code = _REFUSALS[status]
+            body = b'{"error":{"code":"%b","message":"%b","param":null}}' % (code, reason)
+            self._last_words = (
                 b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-                b"cache-control: no-store\r\nconnection: close\r\n\r\n%b" % (status, _REASONS[status], len(body), body)
+                b"cache-control: no-store\r\nconnection: close\r\n\r\n%b" % (status, reason, len(body), body)
             )
-            self.transport.close()
+            if not is_waiting and (own is not None or self.cycle is None or self.cycle.response_complete):
+                self._hang_up()
+
+        def _hang_up(self) -> None:
+            """Closed at once, with data of his unread, the client would be reset before he reads the answer: he gets
+            until the sweeper comes."""
+            if not self.transport.is_closing():
+                self.flow.resume_reading()
+                self.transport.write(self._last_words)
+                self.transport.write_eof()
+                self._since = self.loop.time()
 
     return ClickProtocol
 
@@ -247,6 +325,33 @@ async def sweep(connections: Callable[[], set[Any]]) -> None:
         now = asyncio.get_running_loop().time()
         for protocol in list(connections()):
             protocol.sweep(now)
+
+
+def _status_of(error: httptools.HttpParserError) -> int:
+    """The status of a refusal: ours if a callback of ours refused, 500 if one failed, 400 if the parser did."""
+    if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
+        cause = error.__context__
+        if isinstance(cause, _Refused):
+            return cause.status
+        if not isinstance(cause, httptools.HttpParserError | UnicodeDecodeError):  # Uvicorn's, about the URL
+            logger().error("request failed", exc_info=cause)
+            return 500
+    return 400
+
+
+def _origin_form(url: bytes) -> bytes:
+    """The path and query of a target that a client wrote as for a proxy; others as they are."""
+    scheme, _, rest = url.partition(b"://")
+    if scheme.lower() not in (b"http", b"https"):
+        return url
+    path_start = re.search(rb"[/?]", rest)
+    return rest[path_start.start() :] if path_start else b"/"
+
+
+def _with_ascii_target(data: bytes) -> bytes:
+    """Percent-encode in the request line what a browser would have: the parser refuses what is not ASCII there."""
+    line, end, rest = data.partition(b"\r\n")
+    return _BEYOND_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line) + end + rest
 
 
 def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
