@@ -20,13 +20,14 @@ from tracker.click_id import ClickIds, visitor_text
 from tracker.cookie import read_visitor, set_cookie_header
 from tracker.links import Links, Route, duplicate_key, fields
 from tracker.log import Event, Log
-from tracker.pages import NOT_FOUND, PREFETCH_REFUSED, UNAVAILABLE_METHOD
+from tracker.pages import NOT_FOUND, NOT_KNOWN_YET, PREFETCH_REFUSED, UNAVAILABLE_METHOD
 from tracker.rates import Rates
 from tracker.spool import Done
 
 SUB_IDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "ref")
 _SUB_ID_BYTES_MAX = 255
 _TEXT_BYTES_MAX = 2048
+_PARAMETERS_MAX = 200
 
 
 class Request(Protocol):
@@ -109,6 +110,7 @@ class Redirect:
         self._cookie_name = settings.cookie.name
         self._respects_gpc = settings.cookie.gpc == "no_cookie"
         self._ip_mode: filters.IpMode = settings.privacy.ip  # type: ignore[assignment]
+        self._keeps_user_agent = settings.privacy.user_agent == "keep"
         self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
         self._identity = fields(worker=worker, incarnation=clock())
         self.sequence = 0
@@ -123,14 +125,18 @@ class Redirect:
         route = self._links.routes.get(path) or self._links.find(path, now)
         ip = filters.client_ip(request.peer, request.headers.get(b"x-forwarded-for"), self._proxies)
         click = Click(request, route, now, ip, query, parse_query(query) if query else {})
-        if route.state != "ok":
-            self._refuse(click, route.state)
-            self._answer_dead_link(route, request)
-        elif route.expires is not None and route.expires <= now:
-            self._refuse(click, "expired")
-            self._answer_dead_link(route, request)
-        else:
+        if route.state == "ok" and (route.expires is None or route.expires > now):
             self._record(click)
+            return
+        if route.state == "unknown" and not self._links.is_loaded:
+            request.respond(*NOT_KNOWN_YET)
+            return
+        reason = route.state if route.state != "ok" else "expired"
+        if self._rates.exceeded(ip, None, now):  # somebody tries codes out: they are counted, not kept
+            self._counters["refusals_unrecorded"] += 1
+        else:
+            self._refuse(click, reason)
+        self._answer_dead_link(route, request)
 
     def _record(self, click: Click) -> None:
         self._identify(click)
@@ -156,7 +162,7 @@ class Redirect:
         """Whose click it is, whether he gets a cookie, and the flags that say why it earns nothing."""
         request, flags = click.request, click.flags
         get = request.headers.get
-        is_bot, click.agent = _agent(get(b"user-agent", b""))
+        is_bot, click.agent = _agent(get(b"user-agent", b"")[: filters.USER_AGENT_BYTES_MAX])
         if is_bot:
             flags.append("bot")
         click.is_prefetch = filters.is_prefetch(request.headers)
@@ -218,7 +224,7 @@ class Redirect:
                 return b"%b%b%b" % (route.prefix, click.id, route.suffix)
             return route.plain_url.encode()
         assert template is not None
-        values = {name: parameters.get(name, "") for name in SUB_IDS}
+        values = _sub_ids(parameters)
         values |= {"program": route.program, "affiliate": route.affiliate, "link": route.link, "ts": str(click.at)}
         click.url = template.expand(values)
         if "click_id" in template.macros:
@@ -237,8 +243,7 @@ class Redirect:
         route, referrer = click.route, click.request.headers.get(b"referer")
         more = _json_member("referrer", referrer[:_TEXT_BYTES_MAX]) if referrer else b""
         if click.query:
-            given = {name: click.parameters[name] for name in SUB_IDS if click.parameters.get(name)}
-            more += fields(**given, query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
+            more += fields(**_sub_ids(click.parameters), query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
         if not click.duplicate_key:
             more += fields(url=click.url)
         return b'%b"click_id":"%b","ts":"%d",%b%b%b"visitor":"%b","sequence":%d,"flags":%b}' % (
@@ -260,7 +265,9 @@ class Redirect:
         """Record why a link, or a deep link, was not followed."""
         self._counters[f"refusals:{reason}"] += 1
         route, headers = click.route, click.request.headers
-        _, click.agent = _agent(headers.get(b"user-agent", b""))
+        # Of a click the loader needs it for device, system and browser, and leaves it out then.
+        agent = headers.get(b"user-agent", b"") if self._keeps_user_agent else b""
+        _, click.agent = _agent(agent[: filters.USER_AGENT_BYTES_MAX])
         line = self._sender(click) + fields(
             refusal_id=self._random_bytes(12).hex(),
             ts=str(click.at),
@@ -285,17 +292,26 @@ class Redirect:
 
 
 def parse_query(query: bytes) -> dict[str, str]:
-    """The parameters of a query, decoded; of several with one name the first. Never fails; values are cut."""
+    """The parameters of a query, decoded; of several with one name the first. Never fails: bytes that are no UTF-8
+    become U+FFFD, and what follows the 200th is left out."""
     parameters: dict[str, str] = {}
-    for piece in query.split(b"&", 200)[:200]:
+    for piece in query.split(b"&", _PARAMETERS_MAX)[:_PARAMETERS_MAX]:
         name, _, value = piece.partition(b"=")
-        text = unquote_to_bytes(name.replace(b"+", b" "))[:64].decode("utf-8", "replace")
-        most = _SUB_ID_BYTES_MAX if text in SUB_IDS else _TEXT_BYTES_MAX
-        raw = unquote_to_bytes(value.replace(b"+", b" "))
-        # A cut in the middle of a character takes the character away; bytes that are no UTF-8 become U+FFFD.
-        cut = raw.decode("utf-8", "replace").encode()[:most].decode("utf-8", "ignore")
-        parameters.setdefault(text, cut)
+        parameters.setdefault(_decode(name), _decode(value))
     return parameters
+
+
+def _decode(text: bytes) -> str:
+    return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "replace")
+
+
+def _sub_ids(parameters: dict[str, str]) -> dict[str, str]:
+    """Those that are given, cut to 255 bytes; a character that the cut would split goes as a whole."""
+    return {
+        name: value.encode()[:_SUB_ID_BYTES_MAX].decode("utf-8", "ignore")
+        for name in SUB_IDS
+        if (value := parameters.get(name))
+    }
 
 
 @lru_cache(maxsize=1024)
@@ -316,10 +332,10 @@ _set_cookie = lru_cache(maxsize=64)(set_cookie_header)
 @lru_cache(maxsize=8192)
 def _agent(user_agent: bytes) -> tuple[bool, bytes]:
     """Whether a user agent is a bot's, and its member of the row. Memoised: few are new (2 µs saved a click)."""
-    return filters.is_bot(user_agent), _json_member("user_agent", user_agent[: filters.USER_AGENT_BYTES_MAX])
+    return filters.is_bot(user_agent), _json_member("user_agent", user_agent)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _json_member(name: str, value: bytes) -> bytes:
     """A JSON member with a comma behind it; memoised, as referrers recur."""
     return b'"%b":%b,' % (name.encode(), orjson.dumps(value.decode("utf-8", "replace")))
