@@ -6,13 +6,16 @@
 
 So a server-to-server sale that knows only its click id finds its visitor without an index, an invented id or one of
 another program fails the tag before any look-up, and merchants cannot link two clicks of one visitor. Keys live in
-`click-id.keys` in the data folder: one line a key, the last one mints. Called by the click path and by conversions.
+`click-id.keys` in the data folder: one line a key, the one with the greatest number mints. Called by the click path
+and by conversions.
 """
 
 import os
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import b2a_base64
 from hashlib import blake2b
+from hmac import compare_digest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +26,8 @@ WORKERS_MAX = 1 << 10
 SEQUENCE_BITS = 12
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_SHAPE = re.compile(rf"[A-Za-z0-9_-]{{{LENGTH}}}")
+_NUMBERS = frozenset(str(number) for number in range(256))
 _SECRET_BYTES = 48  # 16 for the cipher, 32 for the tag
 
 
@@ -64,13 +69,11 @@ class ClickIds:
 
     def read(self, click_id: str, program: str) -> Click | None:
         """What the id says, or None where it is not one of ours for this program."""
-        if len(click_id) != LENGTH or not click_id.isascii():
+        if not _SHAPE.fullmatch(click_id):  # the decoder would skip foreign characters
             return None
         raw = urlsafe_b64decode(click_id)
-        if urlsafe_b64encode(raw).decode() != click_id:  # the decoder skips foreign characters
-            return None
         key = self._keys.get(raw[0])
-        if key is None or key.tag(raw[1:17], program.encode()) != raw[17:]:
+        if key is None or not compare_digest(key.tag(raw[1:17], program.encode()), raw[17:]):
             return None
         block = key.decrypt(raw[1:17])
         head = int.from_bytes(block[:8], "big")
@@ -101,20 +104,36 @@ def load_keys(path: Path, new_secret: bytes) -> ClickIds:
     cannot be read: going on with other keys would disown every click id issued.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(f"1 {new_secret.hex()}\n")
-        draft.chmod(0o600)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        _create(path, f"1 {new_secret.hex()}\n")
     secrets: dict[int, bytes] = {}
     for line in path.read_text().splitlines():
         number, _, secret = line.partition(" ")
+        if not re.fullmatch(rf"[0-9a-f]{{{2 * _SECRET_BYTES}}}", secret) or number not in _NUMBERS:
+            break
         secrets[int(number)] = bytes.fromhex(secret)
-    if not secrets or any(len(s) != _SECRET_BYTES or not 0 <= n < 256 for n, s in secrets.items()):
-        raise ValueError(f"{path}: expected lines of a number (0-255) and {_SECRET_BYTES} bytes in hex")
-    return ClickIds(secrets)
+    else:
+        if secrets:
+            return ClickIds(secrets)
+    raise ValueError(f"{path}: expected lines of a number (0-255) and {_SECRET_BYTES} bytes in hex")
+
+
+def _create(path: Path, text: str) -> None:
+    """Make the file, whole and on disk, unless another process was faster."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    with draft.open("w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
