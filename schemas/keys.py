@@ -64,8 +64,8 @@ def claim(shard: int, program: str, order_id: str, goal: str) -> str:
 
 
 def reversal(shard: int, program: str, order_id: str, goal: str, reversal_id: str) -> str:
-    """String: the content of one reversal of an order."""
-    return f"{claim(shard, program, order_id, goal)}:reversal:{reversal_id}"
+    """String: the content of one reversal of an order. Ids are printable: none can contain the line end."""
+    return f"lc{{{shard}}}:r:{program}:{goal}:{order_id}\n{reversal_id}"
 
 
 def ready(shard: int) -> str:

@@ -2,6 +2,9 @@
 
 Straight lines: who asks, what he says (report_fields.py), record it (conversions.py), answer. One shape of error
 everywhere; a 2xx means that it is recorded, but for the pixel, whose GIF is shown whatever happens.
+
+Browsers may say anything, so what they can make us keep is bounded: reports by address (`rate_clicks_per_ip`), refused
+reports of the pixel by worker.
 """
 
 import asyncio
@@ -18,12 +21,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from schemas import api_keys
+from schemas.logs import logger
 from schemas.settings import Settings
-from tracker import destination
+from tracker import destination, filters
 from tracker.click_id import ClickIds, visitor_text
 from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
 from tracker.cookie import read_visitor
 from tracker.links import Links
+from tracker.rates import Rates
 from tracker.redirect import parse_query
 from tracker.report_fields import (
     FieldError,
@@ -41,6 +46,7 @@ from tracker.spool import Spool
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 _NO_STORE = {"Cache-Control": "no-store"}
 _RETRY_AFTER_SECONDS = "2"
+_PROBLEMS_A_SECOND_MAX = 20
 TAG = Path(__file__).parent / "tag.js"
 
 
@@ -63,6 +69,10 @@ class Api:
         self._spool = spool
         self._clock = clock
         self._tag = TAG.read_bytes()
+        self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
+        self._rates = Rates(settings.limits.rate_clicks_per_ip, per_visitor_max=0)
+        self._problems = Rates(_PROBLEMS_A_SECOND_MAX, per_visitor_max=0)
+        self._hosts: tuple[int, tuple[str, ...]] = (-1, ())
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -80,24 +90,33 @@ class Api:
                 NotRecorded: _not_recorded,
                 HTTPException: _http_error,
                 ClientDisconnect: _gone,
+                Exception: _broken,
             },
         )
 
     async def pixel(self, request: Request) -> Response:
         """A browser's claim by image: always the GIF; what was wrong with it is kept for the merchant."""
+        if request.method == "GET":
+            try:
+                await self._take_pixel(request)
+            except NotRecorded:
+                pass  # counted where it happened
+            except Exception as error:  # the page is a shop's: it gets its image
+                logger().error("pixel failed", exc_info=error)
+        return Response(PIXEL, media_type="image/gif", headers=_NO_STORE)
+
+    async def _take_pixel(self, request: Request) -> None:
         params = _query(request)
         try:
+            self._check_rate(request)
             known, unknown = canonical(params)
             report = self._report(known, "pixel", self._visitor(request))
             await self._submit_or_spool(report, unknown)
         except FieldError as error:
-            try:
+            # Of a program that nobody has there is nobody to show it to.
+            is_for_somebody = self._links.merchant_of(params.get("program", "")) is not None
+            if is_for_somebody and error.status != 429 and not self._problems.exceeded("", None, self._clock()):
                 await self._conversions.record_problem("pixel", params, error)
-            except Exception:  # the page is a shop's: it gets its image
-                pass
-        except NotRecorded:
-            pass
-        return Response(PIXEL, media_type="image/gif", headers=_NO_STORE)
 
     async def tag(self, _request: Request) -> Response:
         return Response(
@@ -109,11 +128,11 @@ class Api:
     async def events(self, request: Request) -> Response:
         """A browser's claim by the tag."""
         origin = request.headers.get("origin")
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers={**_cors(origin), **_NO_STORE} if origin else _NO_STORE)
-        params = await _json(request)
-        if not isinstance(params, dict):
-            raise FieldError(400, "json_malformed", "the body must be a JSON object")
+        if request.method == "OPTIONS":  # does not say yet which program
+            is_allowed = destination.allowed(f"{origin}/", self._hosts_of_all()) is not None
+            return Response(status_code=204, headers={**(_cors(origin) if origin and is_allowed else {}), **_NO_STORE})
+        self._check_rate(request)
+        params = _as_object(await _json(request))
         known, unknown = canonical(params)
         report = self._report(known, "tag", self._visitor(request))
         if origin is not None and not self._may_report(origin, report.program):
@@ -123,12 +142,13 @@ class Api:
 
     async def postback(self, request: Request) -> Response:
         """A merchant's server, as trackers know it: everything in the query or a form."""
+        if request.method == "HEAD":  # who asks what a GET would answer reports nothing
+            raise HTTPException(405, headers={"Allow": "GET, POST"})
         params: dict[str, Any] = dict(_query(request))
         if request.method == "POST":
             body = await request.body()
-            if request.headers.get("content-type", "").startswith("application/json"):
-                given = _parse_json(body)
-                params |= given if isinstance(given, dict) else {}
+            if request.headers.get("content-type", "").lower().startswith("application/json"):
+                params |= _as_object(_parse_json(body))
             else:
                 params |= parse_query(body)
         token = params.pop("token", None)
@@ -212,20 +232,29 @@ class Api:
         return str(record["merchant"])
 
     def _visitor(self, request: Request) -> str | None:
-        cookie = request.headers.get("cookie", "").encode("latin-1")
+        cookie = "; ".join(request.headers.getlist("cookie")).encode("latin-1")
         visitor = read_visitor(cookie, self._settings.cookie.name.encode())
         return visitor_text(visitor) if visitor else None
 
     def _may_report(self, origin: str, program: str) -> bool:
         record = self._links.projection.get("program", program)
-        if record is None:
-            return False
-        if destination.allowed(origin + "/", tuple(record["allowed_hosts"])) is not None:
-            return True
-        landing = urlsplit(record["landing_url"])
-        return origin == f"{landing.scheme}://{landing.netloc}"
+        return record is not None and destination.allowed(origin + "/", _hosts_of(record)) is not None
 
-    async def _submit_or_spool(self, report: Report, params: dict[str, Any]) -> None:
+    def _hosts_of_all(self) -> tuple[str, ...]:
+        """Where the shops of all programs are."""
+        projection = self._links.projection
+        if self._hosts[0] != projection.position:
+            hosts = {host for record in projection.all("program") for host in _hosts_of(record)}
+            self._hosts = (projection.position, tuple(hosts))
+        return self._hosts[1]
+
+    def _check_rate(self, request: Request) -> None:
+        peer = request.client.host if request.client else ""
+        forwarded = ", ".join(request.headers.getlist("x-forwarded-for")).encode("latin-1")
+        if self._rates.exceeded(filters.client_ip(peer, forwarded, self._proxies), None, self._clock()):
+            raise FieldError(429, "too_many_requests", "too many reports from this address, try again later")
+
+    async def _submit_or_spool(self, report: Report, params: dict[str, str]) -> None:
         try:
             await self._conversions.submit(report, params)
         except NotRecorded:
@@ -247,34 +276,35 @@ class Api:
         async def guarded(item: Any) -> dict[str, Any]:
             async with flight:
                 try:
-                    if not isinstance(item, dict):
-                        raise FieldError(400, "json_malformed", "an item must be a JSON object")
-                    outcome, conversion_id = await one(item)
+                    outcome, conversion_id = await one(_as_object(item))
                 except FieldError as error:
                     return {"status": "error", "http_status": error.status, **_error_body(error)}
                 except NotRecorded:
-                    return {"status": "error", "http_status": 503, **_error_body(_UNAVAILABLE)}
+                    return {"status": "error", "http_status": 503, **_error_body(_unavailable())}
                 if outcome == Outcome.CONFLICT:
-                    return {"status": "error", "http_status": 409, **_error_body(_CONFLICT)}
+                    return {"status": "error", "http_status": 409, **_error_body(_conflict())}
                 return {"status": outcome, "conversion_id": conversion_id}
 
         results = await asyncio.gather(*(guarded(item) for item in body))
+        if results and all(result.get("http_status") == 503 for result in results):
+            raise NotRecorded
         failed = any(result["status"] == "error" for result in results)
         return _json_response({"results": results}, 207 if failed else 202)
 
 
-_CONFLICT = FieldError(
-    409,
-    "conversion_conflict",
-    "this order was reported before with other content; both are kept and shown",
-    "order_id",
-)
-_UNAVAILABLE = FieldError(503, "not_recorded", "cannot record now; nothing was stored, try again")
+# Made anew each time: an exception that is raised again keeps the frames of all its tracebacks.
+def _conflict() -> FieldError:
+    message = "this order was reported before with other content; both are kept and shown"
+    return FieldError(409, "conversion_conflict", message, "order_id")
+
+
+def _unavailable() -> FieldError:
+    return FieldError(503, "not_recorded", "cannot record now; nothing was stored, try again")
 
 
 def _answer(outcome: str, conversion_id: str, created: int = 200) -> Response:
     if outcome == Outcome.CONFLICT:
-        raise _CONFLICT
+        raise _conflict()
     return _json_response({"status": outcome, "conversion_id": conversion_id}, created)
 
 
@@ -291,6 +321,17 @@ def _parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         raise FieldError(400, "json_malformed", "the body is not JSON") from None
+
+
+def _as_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FieldError(400, "json_malformed", "a report must be a JSON object")
+    return value
+
+
+def _hosts_of(program: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the shop of a program is: its tag reports from there."""
+    return (*program["allowed_hosts"], urlsplit(program["landing_url"]).netloc)
 
 
 def _bearer(request: Request) -> str:
@@ -319,7 +360,7 @@ def _json_response(content: Any, status: int, headers: Mapping[str, str] = _NO_S
 async def _field_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, FieldError)
     headers = dict(_NO_STORE)
-    if error.status == 503:
+    if error.status in (429, 503):
         headers["Retry-After"] = _RETRY_AFTER_SECONDS
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -327,7 +368,7 @@ async def _field_error(_request: Request, error: Exception) -> Response:
 
 
 async def _not_recorded(request: Request, _error: Exception) -> Response:
-    return await _field_error(request, _UNAVAILABLE)
+    return await _field_error(request, _unavailable())
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
@@ -339,6 +380,11 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     code, message = codes.get(error.status_code, ("request_malformed", error.detail))
     body = {"error": {"code": code, "message": message, "param": None}}
     return JSONResponse(body, error.status_code, headers={**(error.headers or {}), **_NO_STORE})
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    """A defect of ours; the server logs it."""
+    return _json_response(_error_body(FieldError(500, "internal_error", "this should not happen")), 500)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

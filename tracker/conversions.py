@@ -14,7 +14,6 @@ from typing import Any
 from zlib import crc32
 
 import orjson
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from schemas import keys
@@ -22,7 +21,7 @@ from schemas.durations import parse_duration
 from schemas.reversals import reversal_content
 from schemas.terms import parse_versions, terms_at
 from tracker.links import Links
-from tracker.report_fields import FieldError
+from tracker.report_fields import FieldError, shortened
 from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
 
 SCRIPT = (Path(__file__).parent / "claim.lua").read_text()
@@ -35,11 +34,12 @@ class NotRecorded(Exception):
 
 
 class Conversions:
-    """Submits reports for one worker. `new_id()` gives a fresh id; `clock` ms."""
+    """Submits reports for one worker. `redis` is redis-py's asynchronous client; `new_id()` gives a fresh id;
+    `clock` ms."""
 
     def __init__(
         self,
-        redis: "Redis[bytes]",
+        redis: Any,
         shards: int,
         links: Links,
         clock: Callable[[], int],
@@ -56,7 +56,7 @@ class Conversions:
         # One report of an order at a time within this worker: only other workers can then get in between.
         self._locks = [asyncio.Lock() for _ in range(_LOCKS)]
 
-    async def submit(self, report: Report, params: dict[str, Any]) -> tuple[Outcome, str]:
+    async def submit(self, report: Report, params: dict[str, str]) -> tuple[Outcome, str]:
         """Record a report; its outcome and the conversion's id. Raises NotRecorded."""
         shard = keys.shard_of_order(report.program, report.order_id, report.goal, self._shards)
         key = keys.claim(shard, report.program, report.order_id, report.goal)
@@ -69,15 +69,18 @@ class Conversions:
         self._counters[f"reports:{report.source}:{outcome}"] += 1
         return outcome, claim.conversion_id
 
-    async def _claim(self, shard: int, key: str, report: Report, params: dict[str, Any]) -> tuple[Outcome, Claim]:
-        before = await self._redis.get(key) or b""
+    async def _claim(self, shard: int, key: str, report: Report, params: dict[str, str]) -> tuple[Outcome, Claim]:
+        before: bytes = await self._redis.get(key) or b""
         for _ in range(_TRIES_MAX):
             known = decode_claim(before)
-            claim, outcome = merge(known, report, self._merge_within_ms(report, known))
+            merge_within_ms = self._merge_within_ms(report, known)
+            claim, outcome = merge(known, report, merge_within_ms)
             fields: list[Any] = ["reports", _report_line(self._new_id(), report, claim, outcome, params)]
             if claim != known:
-                decides = known is None or claim.decision_input() != known.decision_input()
-                if decides:
+                if known is None or (
+                    report.received_at - known.first_received_at < merge_within_ms
+                    and claim.decision_input() != known.decision_input()
+                ):
                     claim, case = await self._case(report, claim, is_first=known is None)
                     fields += ["decide", case]
                 fields += ["conversion_versions", _conversion_line(report, claim)]
@@ -106,7 +109,7 @@ class Conversions:
             # Several clocks: a sale is not before the click that it was read together with.
             newest = max((_newest_ts(state) for state in states.values()), default=0)
             claim = replace(claim, ts=max(claim.ts, newest))
-        content = claim.merged_content
+        content = claim.counted_content
         case = {
             "conversion_id": claim.conversion_id,
             "revision": claim.revision,
@@ -159,38 +162,39 @@ class Conversions:
             raise FieldError(409, "reversal_conflict", "this reversal_id was used with other content", "reversal_id")
         return claim.conversion_id
 
-    async def record_problem(self, source: str, params: dict[str, Any], error: FieldError) -> None:
+    async def record_problem(self, source: str, params: dict[str, str], error: FieldError) -> None:
         """Keep a browser's report that could not be taken, for the merchant to see. Best effort, as it is no sale."""
+        now = str(self._clock())
         line = orjson.dumps(
             {
                 "report_id": self._new_id(),
-                "received_at": str(self._clock()),
-                "ts": str(self._clock()),
-                "program": _short(params.get("program"), 64),
-                "order_id": _short(params.get("order_id"), 128),
+                "received_at": now,
+                "ts": now,
+                "program": params["program"],
+                "order_id": params.get("order_id", "")[:128],
                 "kind": "sale",
                 "outcome": "refused",
                 "problem": error.code,
                 "source": source,
                 "trust": "browser",
-                "params": orjson.dumps({k[:64]: _short(v, 256) for k, v in params.items()}).decode(),
+                "params": orjson.dumps(shortened(params)).decode(),
             }
         )
         self._counters[f"reports:{source}:refused"] += 1
         await self._redis.xadd(keys.conversions(0), {"reports": line})
 
 
-def spooled(report: Report, params: dict[str, Any]) -> dict[str, Any]:
+def spooled(report: Report, params: dict[str, str]) -> dict[str, Any]:
     """A report as the spool keeps it."""
     return {"report": asdict(report), "params": params}
 
 
-def from_spool(record: dict[str, Any]) -> tuple[Report, dict[str, Any]]:
+def from_spool(record: dict[str, Any]) -> tuple[Report, dict[str, str]]:
     """A report out of the spool."""
     return Report(**record["report"]), record["params"]
 
 
-def _report_line(report_id: str, report: Report, claim: Claim, outcome: Outcome, params: dict[str, Any]) -> bytes:
+def _report_line(report_id: str, report: Report, claim: Claim, outcome: Outcome, params: dict[str, str]) -> bytes:
     content = report.content
     return orjson.dumps(
         {
@@ -213,15 +217,13 @@ def _report_line(report_id: str, report: Report, claim: Claim, outcome: Outcome,
             "items": content.get("items", ""),
             "source": report.source,
             "trust": report.trust,
-            "params": orjson.dumps({k[:64]: _short(v, 256) for k, v in list(params.items())[:50]}).decode()
-            if params
-            else "",
+            "params": orjson.dumps(params).decode() if params else "",
         }
     )
 
 
 def _conversion_line(report: Report, claim: Claim) -> bytes:
-    content = claim.merged_content
+    content = claim.counted_content
     visitors, click_ids = claim.visitors(), claim.click_ids()
     return orjson.dumps(
         {
@@ -274,7 +276,3 @@ def _reversal_row(report_id: str, claim: Claim, reversal: dict[str, Any], source
 def _newest_ts(state: str) -> int:
     """The time of the last touch of a state: its place is fixed from the end (append_clicks.lua)."""
     return int(state[-46:-33]) if state else 0
-
-
-def _short(value: Any, most: int) -> str:
-    return str(value)[:most] if value is not None else ""

@@ -1,7 +1,7 @@
 """What a report of a sale may say: every parameter read, checked, and named when it is wrong. Pure.
 
-Called by conversions.py for all channels alike. Leaves out who may report (keys.py in the projection) and what happens
-to a good report (reports.py).
+Called by api.py for all channels alike. Leaves out who may report (schemas/api_keys.py) and what happens to a good
+report (reports.py).
 """
 
 import re
@@ -26,10 +26,16 @@ KNOWN = (
     "program", "order_id", "amount", "currency", "goal", "click_id", "customer_id", "coupon", "channel", "ts", "items"
 )  # fmt: skip
 _AMOUNT = re.compile(r"[0-9]{1,14}(\.[0-9]{1,4})?", re.ASCII)
+_RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+ -][0-9]{2}:[0-9]{2})"
+)
+"""A space before the offset is a plus that somebody forgot to encode."""
+
 _GOAL = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
-_UNFILLED = re.compile(r"\{.*\}|\[.*\]|\$\{.*|%7[bB].*%7[dD]|<.*>|#.*#", re.DOTALL)
-_NOTHING = frozenset(("", "null", "undefined", "none", "nan", "[object object]"))
+_UNFILLED = re.compile(r".*(\{.*\}|%7[bB].*%7[dD]).*|\[.*\]|<.*>|#.*#|%[A-Za-z_]+%", re.DOTALL)
+_NOTHING = frozenset(("", "null", "(null)", "undefined", "none", "nil", "nan", "[object object]"))
+_UNKNOWN_MAX = 50
 
 
 class FieldError(Exception):
@@ -43,10 +49,10 @@ class FieldError(Exception):
         self.param = param
 
 
-def canonical(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The known parameters under their own names, and the unknown ones. Nulls are as good as left out.
+def canonical(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The known parameters under their own names, and the unknown ones as short texts. Nulls are as good as left out.
 
-    An alias beside its own name is refused unless both say the same.
+    An alias beside its own name is refused unless both say the same, or one is empty.
     """
     known: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
@@ -62,10 +68,26 @@ def canonical(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if own not in KNOWN:
             unknown[name] = value
         elif value is not None:
-            if own in known and known[own] != value:
+            if known.get(own, "") == "":
+                known[own] = value
+            elif value not in ("", known[own]):
                 raise FieldError(400, f"{own}_ambiguous", f"{name} and {own} say different things", name)
-            known[own] = value
-    return known, unknown
+    return known, shortened(unknown)
+
+
+def shortened(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as they are kept for people to look at; never a secret."""
+    kept = [(name, value) for name, value in params.items() if name != "token"][:_UNKNOWN_MAX]
+    return {name[:64]: _as_text(value)[:256] for name, value in kept}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return "(too deep to be kept)"
 
 
 def read_program(value: Any) -> str:
@@ -77,8 +99,7 @@ def read_program(value: Any) -> str:
 def read_order_id(value: Any) -> str:
     if value is None:
         raise FieldError(400, "order_id_missing", "order_id is required", "order_id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    value = _number_as_text(value)
     if not isinstance(value, str):
         raise _malformed("order_id", "1 to 128 printable characters")
     if value.strip().lower() in _NOTHING or _UNFILLED.fullmatch(value.strip()):
@@ -87,7 +108,7 @@ def read_order_id(value: Any) -> str:
 
 
 def read_goal(value: Any) -> str:
-    return "sale" if value is None else _matching(value, "goal", _GOAL, "up to 64 of A-Z a-z 0-9 . - _")
+    return "sale" if value in (None, "") else _matching(value, "goal", _GOAL, "up to 64 of A-Z a-z 0-9 . - _")
 
 
 def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int, max_late_ms: int) -> tuple[dict[str, Any], int]:
@@ -102,7 +123,7 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int, max_late
         "items": _read_items,
     }
     for name, read in readers.items():
-        if name in known and known[name] != "":
+        if known.get(name) not in (None, "", [], "[]"):
             content[name] = read(known[name])
     sale_ts = now
     if known.get("ts") not in (None, ""):
@@ -128,29 +149,28 @@ def read_click_id(value: Any) -> str | None:
 def read_time(value: Any) -> int:
     """Epoch ms (13 digits), epoch s (10 digits) or RFC 3339. Whole seconds mean their last millisecond."""
     accepted = "epoch ms, epoch s or RFC 3339 with an offset"
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    value = _number_as_text(value)
     if not isinstance(value, str):
         raise _malformed("ts", accepted)
     if re.fullmatch(r"[0-9]{13}", value, re.ASCII):
         return int(value)
     if re.fullmatch(r"[0-9]{10}", value, re.ASCII):
         return int(value) * 1000 + 999
-    if not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}", value, re.ASCII):
+    parts = _RFC_3339.fullmatch(value)
+    if parts is None:
         raise _malformed("ts", accepted)
+    date, time, fraction, offset = parts.groups()
     try:
-        moment = datetime.fromisoformat(value.replace(" ", "+") if " " in value[11:] else value)
-    except ValueError:
+        moment = datetime.fromisoformat(f"{date}T{time}{offset.replace(' ', '+').upper()}")
+        whole = int(moment.timestamp()) * 1000
+    except (ValueError, OverflowError):
         raise _malformed("ts", accepted) from None
-    if moment.tzinfo is None:
-        raise _malformed("ts", accepted)
-    whole = int(moment.replace(microsecond=0).timestamp()) * 1000
-    return whole + (moment.microsecond // 1000 if "." in value else 999)
+    return whole + (int(fraction[1:4].ljust(3, "0")) if fraction else 999)
 
 
 def _read_amount(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    """Text: a float has lost the cents of a large amount before it comes here."""
+    value = _number_as_text(value)
     if not isinstance(value, str) or not _AMOUNT.fullmatch(value):
         raise _malformed("amount", 'a decimal string such as "49.90", up to 14 digits before the point and 4 after it')
     return f"{Decimal(value):.4f}"
@@ -187,9 +207,7 @@ def _read_item(item: Any, accepted: str) -> dict[str, Any]:
     quantity = item.get("quantity", 1)
     if isinstance(quantity, bool) or not isinstance(quantity, int) or not 1 <= quantity <= 1_000_000:
         raise _malformed("items", "a quantity of 1 or more")
-    price = item.get("price")
-    if isinstance(price, int) and not isinstance(price, bool):
-        price = str(price)
+    price = _number_as_text(item.get("price"))
     if not isinstance(price, str) or not _AMOUNT.fullmatch(price):
         raise _malformed("items", "a price as a decimal string")
     read = {"quantity": quantity, "price": f"{Decimal(price):.4f}"}
@@ -197,6 +215,10 @@ def _read_item(item: Any, accepted: str) -> dict[str, Any]:
         if item.get(name) is not None:
             read[name] = _printable(item[name], "items", 128)
     return read
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _printable(value: Any, param: str, most: int) -> str:
@@ -235,7 +257,7 @@ def read_reversal(raw: Mapping[str, Any]) -> dict[str, Any]:
         "program": read_program(given.get("program")),
         "order_id": read_order_id(given.get("order_id")),
         "goal": read_goal(given.get("goal")),
-        "reversal_id": _printable(given["reversal_id"], "reversal_id", 128),
+        "reversal_id": _printable(_number_as_text(given["reversal_id"]), "reversal_id", 128),
         "content": content,
     }
 

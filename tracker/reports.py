@@ -53,7 +53,8 @@ class Report:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is known of one sale. `evidence`: per trust, lists of [received_at, visitor, click_id, click's visitor]."""
+    """What is known of one sale; `content` and `evidence` by trust. A row of evidence is
+    [received_at, visitor, click_id, click's visitor]."""
 
     conversion_id: str
     first_received_at: int
@@ -69,9 +70,10 @@ class Claim:
         return "server" in self.content
 
     @property
-    def merged_content(self) -> Content:
-        """The server's word where it gave one, else the browser's."""
-        return {**self.content.get("browser", {}), **self.content.get("server", {})}
+    def counted_content(self) -> Content:
+        """The servers' word once there is one, else the browsers'. Never a mixture: else anybody could add his coupon
+        to an order by a pixel."""
+        return self.content["server" if self.is_confirmed else "browser"]
 
     def counted_evidence(self) -> list[list[Any]]:
         """The evidence that decides: the servers' if they named anything, else that of browsers near the sale."""
@@ -96,7 +98,7 @@ class Claim:
 
     def decision_input(self) -> tuple[object, ...]:
         """What the credit depends on; a change of it within `merge_within` decides the sale again."""
-        content = self.merged_content
+        content = self.counted_content
         return (
             self.ts,
             self.visitors(),
@@ -124,8 +126,7 @@ def merge(claim: Claim | None, report: Report, merge_within_ms: int) -> tuple[Cl
         return claim, Outcome.CONFLICT
     outcome = Outcome.MERGED if known is None else Outcome.DUPLICATE
     content = {**claim.content, report.trust: {**(known or {}), **report.content}}
-    gives_time = report.trust == "server" and "ts" in report.content and "ts" not in claim.content.get("server", {})
-    changed = replace(claim, content=content, ts=report.sale_ts if gives_time else claim.ts)
+    changed = replace(claim, content=content, ts=_sale_ts(claim, report))
     if report.received_at - claim.first_received_at < merge_within_ms:
         changed = replace(changed, evidence=_with_evidence(claim.evidence, report))
     if changed != claim:
@@ -135,7 +136,22 @@ def merge(claim: Claim | None, report: Report, merge_within_ms: int) -> tuple[Cl
 
 def agrees(known: Content, given: Content) -> bool:
     """Whether two contents differ nowhere; a field left out agrees with anything."""
-    return all(known[name] == value for name, value in given.items() if name in known)
+    return all(_comparable(known[name]) == _comparable(value) for name, value in given.items() if name in known)
+
+
+def _comparable(value: Any) -> Any:
+    """Coupons compare without regard to ASCII case; they are the only lists."""
+    return [code.upper() if code.isascii() else code for code in value] if isinstance(value, list) else value
+
+
+def _sale_ts(claim: Claim, report: Report) -> int:
+    """The time that the counted content gives, by the first report that gives it; else that of the first receipt."""
+    if report.trust == "browser" and claim.is_confirmed:
+        return claim.ts
+    if "ts" in report.content and "ts" not in claim.content.get(report.trust, {}):
+        return report.sale_ts
+    confirms = report.trust == "server" and not claim.is_confirmed
+    return claim.first_received_at if confirms and "ts" in claim.content["browser"] else claim.ts
 
 
 def _with_evidence(evidence: dict[str, list[list[Any]]], report: Report) -> dict[str, list[list[Any]]]:
