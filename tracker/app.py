@@ -7,6 +7,7 @@ Nothing is shared between workers but the log and the folder of keys.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -42,7 +43,8 @@ from tracker.spool import Spool
 
 _FOLLOW_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 0.25
-_SNAPSHOT_SECONDS = 5.0
+_SNAPSHOT_SECONDS = 1.0
+_FIRST_LINKS_SECONDS = 2.0
 _DAY_MS = 86_400_000
 WORKERS_A_NODE = 32
 """Worker numbers of machine n begin at n times this (click ids have room for 1,024 in all)."""
@@ -113,6 +115,15 @@ class Worker:
                 self.counters["entities_unreachable"] += 1
             await asyncio.sleep(_FOLLOW_SECONDS)
 
+    async def know_links(self) -> None:
+        """Before the first request: with no snapshot, wait a little for the log to say what links there are."""
+        if not self.links.is_loaded:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(_FIRST_LINKS_SECONDS):
+                    while await self._follow_once():
+                        pass
+                    self.links.is_loaded = True
+
     async def _follow_once(self) -> bool:
         """Take in the next entry, or everything anew; False where there is nothing new."""
         projection = self.links.projection
@@ -131,7 +142,7 @@ class Worker:
         return False
 
     async def keep_snapshot(self) -> None:
-        """For ever: write the links down when they have changed. The first worker's snapshot serves all of a machine."""
+        """For ever: write the links down when they have changed. The first worker does it for all of a machine."""
         while self.number % WORKERS_A_NODE == 0:
             await asyncio.sleep(_SNAPSHOT_SECONDS)
             projection = self.links.projection
@@ -162,7 +173,7 @@ class Worker:
                 "at": self.clock(),
                 "pid": os.getpid(),
                 "number": self.number,
-                "sequence": self.redirect.sequence,
+                "sequence": sum(self.redirect.sequences),
                 "position": self.links.projection.position,
                 "log_up": all(shard.is_up for shard in self.log.shards),
                 "spool_bytes": self.spool.size,
@@ -180,6 +191,7 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
     """Run a worker until SIGTERM, then drain: requests in flight are answered, what they recorded is durable."""
     worker = Worker(settings, redis_url, number, steady_clock(lambda: time.time_ns() // 1_000_000))
     await asyncio.gather(*(shard.open() for shard in worker.log.shards))
+    await worker.know_links()
     server = settings.server
     limits = HttpLimits(
         url_bytes=settings.limits.url_bytes,
