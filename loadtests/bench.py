@@ -1,0 +1,279 @@
+"""`make bench`: clicks recorded beside nginx's bare 302, in one run on the same cores, and what a click costs.
+
+Several rounds of nginx, lastcookie, nginx under the same wrk; ratios are taken within a round. Then latency at a
+constant rate, and how long a sale waits for its credit. lastcookie runs as `lastcookie up` starts it: embedded Valkey
+with `appendfsync always`, engine loading and deciding meanwhile. Exits 1 if an answer was wrong or a click is missing;
+never because of a time. `--save` keeps the result under results/.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from console import embedded
+from loadtests import figures, machine, memory, needs, results, sales, steady, wrk
+from loadtests.nginx import Nginx
+from schemas.settings import load
+from tests.system import System, free_ports
+
+LINKS = 20_000
+
+
+@dataclass
+class Counts:
+    """Clicks that were answered with their 302, and how many more may have been under way when a run was cut off."""
+
+    answered: int = 0
+    in_flight_max: int = 0
+
+
+@dataclass
+class Bench:
+    """One run: both servers, and what was found so far."""
+
+    system: System
+    nginx: Nginx
+    redis: Any
+    options: argparse.Namespace
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.system.edge_port}/c/boots"
+
+    def run(self) -> dict[str, Any]:
+        """Everything, in order."""
+        result: dict[str, Any] = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "command": "python -m loadtests.bench " + " ".join(sys.argv[1:]),
+            "machine": machine.describe(),
+            "versions": machine.versions(),
+            "settings": self._settings(),
+            "fdatasync_ms": machine.fdatasync_ms(self.system.folder),
+        }
+        _say(f"fdatasync of 4 KiB here: p50 {result['fdatasync_ms']['p50']} ms, p99 {result['fdatasync_ms']['p99']} ms")
+        result["redis"] = self._measure_links()
+        visitors, used = self.redis.dbsize(), memory.used_bytes(self.redis)
+        result["rounds"] = [self._round(number) for number in range(1, self.options.rounds + 1)]
+        visitors, used = self.redis.dbsize() - visitors, memory.used_bytes(self.redis) - used
+        result["redis"] |= {"bytes_per_visitor": round(used / visitors, 1), "visitors": visitors}
+        result["summary"] = figures.summarise(result["rounds"])
+        result["steady"] = [self._measure_steady(rate) for rate in self.options.rates]
+        result["sales"] = sales.measure(self.system, self.url, self.options.steady_seconds)
+        self.counts.answered += result["sales"]["clicks"]
+        result["clicks"] = self._count()
+        return result
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "load": wrk.SETTINGS,
+            "seconds": self.options.seconds,
+            "rounds": self.options.rounds,
+            "nginx": f"{machine.cores()} workers, access log on",
+            "log": "embedded valkey, appendfsync " + self.redis.config_get("appendfsync")["appendfsync"],
+            "trackers": machine.cores(),
+            "visitors": "every click is a new visitor's",
+        }
+
+    def _measure_links(self) -> dict[str, Any]:
+        used, stream = memory.used_bytes(self.redis), memory.stream_bytes(self.redis)
+        self.system.apply(memory.links_toml(LINKS))
+        used, stream = memory.used_bytes(self.redis) - used, memory.stream_bytes(self.redis) - stream
+        found = {"bytes_per_link": round(used / LINKS, 1), "links": LINKS, "stream_per_link": round(stream / LINKS, 1)}
+        _say(f"redis: {found['bytes_per_link']} bytes a link, and {found['stream_per_link']} in the stream for an hour")
+        return found
+
+    def _round(self, number: int) -> dict[str, Any]:
+        self._probe()
+        found = {
+            "nginx_before": self._measure_nginx(),
+            "lastcookie": self._measure_clicks(),
+            "nginx_after": self._measure_nginx(),
+        }
+        self._probe()
+        rates = [found[who]["per_second"] for who in found]
+        for who, measured in found.items():
+            _say(
+                f"round {number} {who.replace('_', ' '):13} {measured['per_second']:>9,.0f}/s"
+                f"  p50 {measured['p50_ms']:7.2f} ms  p99 {measured['p99_ms']:7.2f} ms"
+                f"  cpu {measured['cpu_us']:6.1f} µs a request  wrong {measured['errors']}"
+                f"  other processes had {measured['others']:.0%} of the cores"
+            )
+        ours = found["lastcookie"]
+        _say(
+            f"round {number} ratio {figures.round_ratio(*rates)}; {ours['spooled']} clicks went to the spool, "
+            f"all were in the tables {ours['loaded_after_s']} s after the last"
+        )
+        return found
+
+    def _probe(self) -> None:
+        """Both answer as they should: wrk counts a 200 as well as a 302."""
+        for port in (self.nginx.port, self.system.edge_port):
+            answer = self.system.request("GET", "/c/boots", headers=steady.BROWSER, port=port)
+            if answer.status != 302 or "set-cookie" not in answer.headers:
+                raise RuntimeError(f"not a redirect with a cookie: {answer}")
+        self.counts.answered += 1
+
+    def _measure_nginx(self) -> dict[str, Any]:
+        busy, used = machine.all_cpu_seconds(), machine.cpu_seconds(self.nginx.process.pid)
+        measured = wrk.run(self.nginx.url, self.options.seconds)
+        used = machine.cpu_seconds(self.nginx.process.pid) - used
+        self.nginx.forget_log()
+        return self._with_cpu(measured, used, used, machine.all_cpu_seconds() - busy)
+
+    def _measure_clicks(self) -> dict[str, Any]:
+        assert self.system.process is not None
+        pid = self.system.process.pid
+        spooled = self._spooled()
+        busy, before = machine.all_cpu_seconds(), machine.cpu_seconds(pid)
+        measured = wrk.run(self.url, self.options.seconds)
+        busy, used = machine.all_cpu_seconds() - busy, machine.cpu_seconds(pid) - before
+        loaded_after = memory.wait_until_loaded(self.redis)
+        used_until_loaded = machine.cpu_seconds(pid) - before
+        self.counts.answered += measured.requests
+        self.counts.in_flight_max += wrk.CONNECTIONS
+        found = self._with_cpu(measured, used, used_until_loaded, busy)
+        return {**found, "loaded_after_s": round(loaded_after, 2), "spooled": self._spooled() - spooled}
+
+    def _with_cpu(self, measured: wrk.Measured, during: float, in_all: float, busy: float) -> dict[str, Any]:
+        """`others`: share of the cores that went to neither the server nor wrk."""
+        others = max(0.0, busy - during - measured.client_cpu_s) / (machine.cores() * self.options.seconds)
+        cpu_us = round(in_all / measured.requests * 1e6, 2)
+        return {**measured.as_json, "cpu_us": cpu_us, "others": round(others, 3)}
+
+    def _spooled(self) -> int:
+        beats = (self.system.data_dir / "run").glob("tracker-*.json")
+        return sum(json.loads(beat.read_bytes())["counters"].get("spooled", 0) for beat in beats)
+
+    def _measure_steady(self, rate: int) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "rate": rate,
+            "nginx": steady.measure(self.nginx.url, rate, self.options.steady_seconds),
+            "lastcookie": steady.measure(self.url, rate, self.options.steady_seconds),
+        }
+        self.counts.answered += found["lastcookie"]["requests"]
+        for who in ("nginx", "lastcookie"):
+            m = found[who]
+            _say(
+                f"{rate}/s, open loop, {who:10} p50 {m['p50_ms']:.2f}  p99 {m['p99_ms']:.2f}  p99.9 {m['p999_ms']:.2f}"
+                f"  max {m['max_ms']:.2f} ms  wrong {m['errors']}  (generator late by p99 {m['lag_p99_ms']:.2f} ms)"
+            )
+        return found
+
+    def _count(self) -> dict[str, Any]:
+        memory.wait_until_loaded(self.redis)
+        stored = self.system.sql("SELECT count() AS n FROM clicks")[0]["n"]
+        distinct = self.system.sql("SELECT uniqExact(click_id) AS n FROM clicks")[0]["n"]
+        broken = [finding["name"] for finding in self.system.check()]
+        counts = self.counts
+        return {
+            "answered": counts.answered,
+            "stored": stored,
+            "twice": stored - distinct,
+            "in_flight_max": counts.in_flight_max,
+            "agree": figures.clicks_agree(counts.answered, stored, counts.in_flight_max),
+            "check_broken": broken,
+        }
+
+
+def show(result: dict[str, Any]) -> list[str]:
+    """Print what counts, beside its goal; what was wrong."""
+    summary, redis, clicks, sold = result["summary"], result["redis"], result["clicks"], result["sales"]
+    _say("")
+    _say(
+        f"clicks/s ÷ nginx        {summary['ratio']}  (goal 0.18; nginx differs from itself by {summary['noise']:.0%})"
+    )
+    _say(f"cpu a click ÷ nginx     {summary['cpu_ratio']}  ({summary['cpu_us_per_click']} µs, all processes)")
+    _say(f"bytes a live visitor    {redis['bytes_per_visitor']}  (goal 200; over {redis['visitors']:,} visitors)")
+    _say(f"bytes a link            {redis['bytes_per_link']}  (over {redis['links']:,} links)")
+    _say(
+        f"a sale is credited      p50 {sold['decided_p50_s']} s, p99 {sold['decided_p99_s']} s after its receipt;"
+        f" readable p99 {sold['credit_visible_p99_s']:.2f} s"
+        f" (goal 2 s; {sold['sales']} sales at {sold['clicks_per_second']:.0f} clicks/s)"
+    )
+    readable = (sold["click_visible_p50_s"], sold["click_visible_p99_s"])
+    _say("a click is readable     p50 {:.2f} s, p99 {:.2f} s after its 302".format(*readable))
+    _say(
+        f"clicks in ClickHouse    {clicks['stored']:,} of {clicks['answered']:,} answered"
+        f" (and up to {clicks['in_flight_max']} under way when wrk stopped), {clicks['twice']} twice"
+    )
+    wrong = list(clicks["check_broken"])
+    wrong += [] if clicks["agree"] and not clicks["twice"] else ["the tables do not hold what was answered"]
+    wrong += [f"{summary['errors']} wrong answers under wrk"] if summary["errors"] else []
+    slow = sum(found[who]["errors"] for found in result["steady"] for who in ("nginx", "lastcookie")) + sold["errors"]
+    wrong += [f"{slow} wrong answers at a constant rate"] if slow else []
+    wrong += [f"{sold['unseen']} clicks or credits never seen"] if sold["unseen"] else []
+    return wrong
+
+
+@contextmanager
+def running(system: System) -> Iterator[System]:
+    """The system, stopped afterwards whatever happens."""
+    try:
+        yield system.start()
+    finally:
+        if system.process is not None:
+            try:
+                system.stop()
+            except BaseException:
+                system.process.kill()  # its children die with it
+                raise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description="Clicks recorded, beside nginx.")
+    parser.add_argument("--quick", action="store_true", help="some 20 s of load: to see that it works, not to compare")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=8, help="of each run of wrk")
+    parser.add_argument("--rates", type=int, nargs="+", default=[1000, 2000], help="clicks/s of the open loop")
+    parser.add_argument("--steady-seconds", type=int, default=15, help="of each run of the open loop")
+    parser.add_argument("--save", action="store_true", help="keep the result under loadtests/results/")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds, options.rates, options.steady_seconds = 1, 3, [1000], 3
+    needs.require()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    try:
+        wrong = _bench(folder, options)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    for line in wrong:
+        _say(f"WRONG: {line}")
+    sys.exit(1 if wrong else 0)
+
+
+def _bench(folder: Path, options: argparse.Namespace) -> list[str]:
+    for name in ("nginx", "lastcookie"):
+        (folder / name).mkdir()
+    [port] = free_ports(1)
+    with Nginx(folder / "nginx", port, machine.cores()) as nginx, running(System(folder / "lastcookie")) as system:
+        url = embedded.url(load(system.config, None, os.environ))
+        result = Bench(system, nginx, Redis.from_url(url), options).run()
+    wrong = show(result)
+    before = results.previous()
+    for line in results.compare(result, before) if before else ():
+        _say(f"against {before['date'][:10] if before else ''}: {line}")
+    if options.save:
+        _say(f"saved as {results.save(result).name}")
+    return wrong
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

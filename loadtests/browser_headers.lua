@@ -1,0 +1,11 @@
+-- What a browser sends when a reader follows a link on another site, so that both servers parse a request of real size.
+wrk.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
+wrk.headers["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+wrk.headers["Accept-Encoding"] = "gzip, deflate, br, zstd"
+wrk.headers["Accept-Language"] = "en-GB,en;q=0.9,de;q=0.8"
+wrk.headers["Referer"] = "https://blog.example/2026/the-ten-best-boots"
+wrk.headers["Sec-Fetch-Dest"] = "document"
+wrk.headers["Sec-Fetch-Mode"] = "navigate"
+wrk.headers["Sec-Fetch-Site"] = "cross-site"
+wrk.headers["Sec-Fetch-User"] = "?1"
+wrk.headers["Upgrade-Insecure-Requests"] = "1"

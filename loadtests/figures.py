@@ -1,0 +1,49 @@
+"""The arithmetic of the benchmarks: percentiles, ratios within one round, medians over rounds. Pure."""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """The value that so many percent of the values do not exceed (nearest rank), to three digits; 0 of none."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0.0
+    rank = max(1, -(-len(ordered) * percent // 100))
+    return round(float(ordered[int(rank) - 1]), 3)
+
+
+def round_ratio(before: float, ours: float, after: float) -> float:
+    """Our rate ÷ the mean of nginx's before and after us: on a machine with neighbours only one round compares."""
+    return round(ours / ((before + after) / 2), 4)
+
+
+def noise(pairs: Sequence[tuple[float, float]]) -> float:
+    """How far nginx is from itself within one round: the greatest |after ÷ before - 1| over the rounds."""
+    return round(max(abs(after / before - 1) for before, after in pairs), 3)
+
+
+def summarise(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the rounds amount to. Each is {nginx_before, lastcookie, nginx_after} with wrk's numbers and `cpu_us`,
+    the processor time a request took in microseconds."""
+    ratios = [
+        round_ratio(*(r[who]["per_second"] for who in ("nginx_before", "lastcookie", "nginx_after"))) for r in rounds
+    ]
+    nginx_cpu = [(r["nginx_before"]["cpu_us"] + r["nginx_after"]["cpu_us"]) / 2 for r in rounds]
+    cpu_ratios = [r["lastcookie"]["cpu_us"] / cpu for r, cpu in zip(rounds, nginx_cpu, strict=True)]
+    return {
+        "ratio": round(median(ratios), 4),
+        "ratio_of_each_round": ratios,
+        "noise": noise([(r["nginx_before"]["per_second"], r["nginx_after"]["per_second"]) for r in rounds]),
+        "clicks_per_second": round(median(r["lastcookie"]["per_second"] for r in rounds)),
+        "nginx_per_second": round(median(r[w]["per_second"] for r in rounds for w in ("nginx_before", "nginx_after"))),
+        "cpu_us_per_click": round(median(r["lastcookie"]["cpu_us"] for r in rounds), 1),
+        "cpu_ratio": round(median(cpu_ratios), 2),
+        "errors": sum(r[w]["errors"] for r in rounds for w in ("nginx_before", "lastcookie", "nginx_after")),
+    }
+
+
+def clicks_agree(answered: int, stored: int, in_flight_max: int) -> bool:
+    """Whether the table holds every click that was answered, and no more than those under way at each stop."""
+    return answered <= stored <= answered + in_flight_max
