@@ -12,7 +12,7 @@ and by conversions.
 
 import os
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from binascii import b2a_base64
 from hashlib import blake2b
 from hmac import compare_digest
