@@ -1,13 +1,18 @@
 """Fixtures for all tests: whole systems, and the real servers that parts are tested against."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import clickhouse_connect
 import pytest
 
+from console.embedded import binary
+from console.migrate import migrate
+from tests.log_server import LogServer
 from tests.system import System
 
 in_ci = bool(os.environ.get("CI"))
@@ -36,6 +41,60 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
     for running in started:
         if running.process is not None:
             running.stop()
+
+
+@pytest.fixture(scope="session")
+def log_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], LogServer]]:
+    """One server of each kind, started when it is first asked for."""
+    started: dict[str, LogServer] = {}
+
+    def server(kind: str) -> LogServer:
+        if kind not in started:
+            program = need("redis-server") if kind == "redis7" else str(binary())
+            started[kind] = LogServer(program, tmp_path_factory.mktemp(kind))
+        return started[kind].clean()
+
+    yield server
+    for one in started.values():
+        one.stop()
+
+
+@pytest.fixture(params=["valkey", pytest.param("redis7", marks=pytest.mark.redis7)])
+def log_server(request: pytest.FixtureRequest, log_servers: Callable[[str], LogServer]) -> LogServer:
+    """An empty log server: the embedded Valkey, and Redis 7."""
+    return log_servers(request.param)
+
+
+@pytest.fixture
+def valkey(log_servers: Callable[[str], LogServer]) -> LogServer:
+    """An empty embedded Valkey, for tests of what does not depend on the server."""
+    return log_servers("valkey")
+
+
+@pytest.fixture(scope="session")
+def engine_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """ClickHouse's engine in this process. It can open one path only, so all tests share it, each in a database."""
+    dsn = f"chdb://{tmp_path_factory.mktemp('engine')}"
+    holder = clickhouse_connect.get_client(dsn=dsn)
+    yield dsn
+    holder.close()
+
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture
+def tables(engine_dsn: str) -> Iterator[Any]:
+    """A client in a database of its own that holds our tables, empty."""
+    database = f"test{next(_databases)}"
+    client = clickhouse_connect.get_client(dsn=engine_dsn)
+    client.command(f"CREATE DATABASE {database}")
+    client.close()
+    client = clickhouse_connect.get_client(dsn=engine_dsn, database=database)
+    migrate(client, database)
+    yield client
+    client.command(f"DROP DATABASE {database}")
+    client.close()
 
 
 @pytest.fixture(scope="session")

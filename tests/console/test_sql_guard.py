@@ -63,15 +63,15 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    dsn = f"chdb://{tmp_path_factory.mktemp('engine')}"
-    owner = clickhouse_connect.get_client(dsn=dsn)
+def engine(engine_dsn: str) -> Iterator[Engine]:
+    owner = clickhouse_connect.get_client(dsn=engine_dsn)
     for command in SCHEMA:
         owner.command(command)
     bounds = limits(seconds=2, memory_bytes=300_000_000, threads=1, rows=ROWS_MAX)
-    analyst = clickhouse_connect.get_client(dsn=dsn, database="lastcookie", settings=bounds)
+    analyst = clickhouse_connect.get_client(dsn=engine_dsn, database="lastcookie", settings=bounds)
     yield Engine(owner, analyst)
     analyst.close()
+    owner.command("DROP DATABASE lastcookie")
     owner.close()
 
 
