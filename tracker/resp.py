@@ -106,34 +106,35 @@ async def connect(url: str, key: str, timeout_seconds: float) -> Connection:
     """Connect to the server that holds `key`, following one MOVED. Raises OSError, ServerError, ConnectionLost,
     TimeoutError."""
     async with asyncio.timeout(timeout_seconds):
-        connection = await _open(url, None)
         try:
-            await connection.ask(b"EXISTS", key.encode())
+            return await _open(url, key, None)
         except ServerError as error:
             if not str(error).startswith("MOVED "):
-                connection.abandon()
                 raise
-            connection.abandon()
             host, _, port = str(error).split()[2].rpartition(":")
-            connection = await _open(url, (host.strip("[]"), int(port)))
-        return connection
+            return await _open(url, key, (host.strip("[]"), int(port)))
 
 
-async def _open(url: str, moved_to: tuple[str, int] | None) -> Connection:
+async def _open(url: str, key: str, moved_to: tuple[str, int] | None) -> Connection:
+    """A connection that has answered a question about the key, so is neither frozen nor loading nor misplaced."""
     parts = urlsplit(url)
-    query = parse_qs(parts.query)
     loop = asyncio.get_running_loop()
     if parts.scheme == "unix":
         _, connection = await loop.create_unix_connection(Connection, parts.path)
-        database = query.get("db", ["0"])[0]
+        database = parse_qs(parts.query).get("db", ["0"])[0]
     else:
         tls: Any = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
         host, port = moved_to or (parts.hostname or "localhost", parts.port or 6379)
         _, connection = await loop.create_connection(Connection, host, port, ssl=tls)
         database = parts.path.strip("/") or "0"
-    if parts.password is not None:
-        user = [unquote(parts.username).encode()] if parts.username else []
-        await connection.ask(b"AUTH", *user, unquote(parts.password).encode())
-    if database != "0" and "cluster" not in parts.scheme:
-        await connection.ask(b"SELECT", database.encode())
+    try:
+        if parts.password is not None:
+            user = [unquote(parts.username).encode()] if parts.username else []
+            await connection.ask(b"AUTH", *user, unquote(parts.password).encode())
+        if database != "0" and "cluster" not in parts.scheme:
+            await connection.ask(b"SELECT", database.encode())
+        await connection.ask(b"EXISTS", key.encode())
+    except BaseException:
+        connection.abandon()  # a frozen server is probed four times a second: each would leave a socket open
+        raise
     return connection
