@@ -8,17 +8,21 @@ happens, `done` is called once for each event: True when it is durable. Called b
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from schemas import keys
+from schemas.logs import logger
 from tracker.resp import Connection, ConnectionLost, Reply, ServerError, connect, encode
-from tracker.spool import Done, Spool
+from tracker.spool import Done, Spool, tell
 
 SCRIPT = (Path(__file__).parent / "append_clicks.lua").read_bytes()
 _PROBE_SECONDS = 1.0
+_REPLAY_SECONDS = 2.0
 
 
 class Event(NamedTuple):
@@ -67,12 +71,13 @@ class Shard:
         self._queue: list[Event] = []
         self._in_flight: list[Event] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._replayed: asyncio.Future[Reply] | None = None
         self._is_scheduled = False
         self._keys = [key.encode() for key in (keys.clicks(number), keys.gap(number), keys.conversions(number))]
 
     @property
     def is_up(self) -> bool:
-        return self._connection is not None
+        return self._connection is not None and self._connection.is_open
 
     @property
     def is_idle(self) -> bool:
@@ -91,13 +96,18 @@ class Shard:
 
     async def open(self) -> bool:
         """Connect unless connected; True when the shard can be appended to."""
-        if self._connection is not None:
+        if self.is_up:
             return True
+        if self._connection is not None:
+            self._break(ConnectionLost("closed while idle"))
+        connection = None
         try:
             connection = await connect(self._url, keys.clicks(self._number), self._limits.timeout_seconds)
             async with asyncio.timeout(self._limits.timeout_seconds):
                 digest = await connection.ask(b"SCRIPT", b"LOAD", SCRIPT)
         except (OSError, TimeoutError, ServerError, ConnectionLost) as error:
+            if connection is not None:
+                connection.abandon()
             self._counters[f"log_connect_failed:{type(error).__name__}"] += 1
             return False
         assert isinstance(digest, bytes)
@@ -108,18 +118,19 @@ class Shard:
         """Append events of the spool; True when all are in the log."""
         if self._connection is None:
             return False
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._connection.call(self._encode(events, replay=True), lambda r: future.done() or future.set_result(r))
+        replayed = self._replayed = asyncio.get_running_loop().create_future()
+        self._connection.call(
+            self._encode(events, replay=True), lambda reply: None if replayed.done() else replayed.set_result(reply)
+        )
         try:
-            async with asyncio.timeout(max(2.0, self._limits.timeout_seconds)):
-                reply = await future
-        except TimeoutError:
-            self._break(TimeoutError("replay timed out"))
-            return False
-        if isinstance(reply, Exception):
+            async with asyncio.timeout(max(_REPLAY_SECONDS, self._limits.timeout_seconds)):
+                reply = await replayed
+        except TimeoutError as error:
+            reply = error
+        self._replayed = None
+        if isinstance(reply, Exception) and self._connection is not None:
             self._break(reply)
-            return False
-        return True
+        return not isinstance(reply, Exception)
 
     def _flush(self) -> None:
         self._is_scheduled = False
@@ -145,7 +156,7 @@ class Shard:
         if self._queue:
             self._flush()
         for event in batch:
-            event.done(True)
+            tell(event.done, True)
 
     def _break(self, error: Exception) -> None:
         """Leave the shard alone until a probe finds it well; what was not acknowledged goes to the spool.
@@ -157,6 +168,8 @@ class Shard:
         if self._connection is not None:
             self._connection.abandon()
         self._connection = None
+        if self._replayed is not None and not self._replayed.done():
+            self._replayed.set_result(error)
         self._counters[f"log_broken:{type(error).__name__}"] += 1
         events = [*self._in_flight, *self._queue]
         self._in_flight, self._queue = [], []
@@ -204,29 +217,48 @@ class Log:
         """The shard that keeps this visitor."""
         return 0 if len(self.shards) == 1 else keys.shard_of_visitor(visitor, len(self.shards))
 
-    async def mend(self, submit: Callable[[Any], Any]) -> None:
+    async def mend(self, submit: Callable[[Any], Awaitable[bool]]) -> None:
         """For ever: probe broken shards, and drain the spool when all are well. `submit` takes spooled reports."""
         while True:
             up = [await shard.open() for shard in self.shards]
             if all(up):
-                await asyncio.to_thread(self.spool.adopt) if self.spool.is_empty else None
-                if not self.spool.is_empty:
+                try:
                     await self._drain(submit)
+                except Exception:  # whatever is wrong with the spool, broken shards must be probed
+                    self._counters["drains_failed"] += 1
+                    logger().error("draining the spool failed, will try again", exc_info=True)
             await asyncio.sleep(_PROBE_SECONDS if all(up) else _PROBE_SECONDS / 4)
 
-    async def _drain(self, submit: Callable[[Any], Any]) -> None:
+    async def _drain(self, submit: Callable[[Any], Awaitable[bool]]) -> None:
         async def send(records: list[Any]) -> bool:
-            for number, shard in enumerate(self.shards):
-                events = [_event(r) for r in records if r[0] == "event" and r[1] == number]
-                if events and not await shard.replay(events):
+            of_shards: dict[int, list[Event]] = {}
+            for record in records:
+                if record[0] == "event":
+                    of_shards.setdefault(record[1], []).append(_event(record))
+            for number, events in of_shards.items():
+                if not await self.shards[number].replay(events):
                     return False
             for record in records:
-                if record[0] == "report" and not await submit(record[1]):
+                if record[0] == "report" and not await self._take_report(record, submit):
                     return False
             return True
 
-        if await self.spool.drain(send):
+        if self.spool.is_empty:
+            await self.spool.adopt()
+        if not self.spool.is_empty and await self.spool.drain(send):
             self._counters["spools_drained"] += 1
+
+    async def _take_report(self, record: list[Any], submit: Callable[[Any], Awaitable[bool]]) -> bool:
+        """Submit a spooled report; one that cannot even be read blocks nothing."""
+        try:
+            return await submit(record[1])
+        except (OSError, asyncio.CancelledError):
+            raise
+        except Exception:
+            logger().error("a spooled report cannot be taken", exc_info=True)
+            self.spool.damaged += 1
+            self.spool.set_aside([orjson.dumps(record)])
+            return True
 
     async def close(self, seconds: float) -> None:
         """Wait until everything accepted is durable, at most so long."""

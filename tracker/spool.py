@@ -2,87 +2,105 @@
 
 A record is one line: CRC-32 and length of its JSON, then the JSON. Records gather while a write is under way and
 share its fsync (in a thread: a slow disk must not stop the redirects). A folder belongs to one process by a lock; the
-folders of dead ones are adopted. Segments are drained oldest first and removed only when the log has all of them, so
-a crash replays some records: replay is idempotent (append_clicks.lua, conversions). A torn last line was never
-acknowledged and is dropped; a damaged one is kept in `damaged/` and counted.
+folders of dead ones are adopted. Segments of a few megabytes are drained oldest first and removed only when the log
+has all of one, so a crash replays some records: replay is idempotent (append_clicks.lua, conversions). A torn last
+line was never acknowledged; damaged ones are counted; both are kept in `damaged/`.
 """
 
 import asyncio
 import fcntl
+import itertools
 import os
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import orjson
 
+from schemas.logs import logger
+
 Done = Callable[[bool], None]
 Send = Callable[[list[Any]], Awaitable[bool]]
 _RECORDS_A_DRAIN_STEP = 256
+_SEGMENT_BYTES = 4 << 20
+_OWN_TRIES = 50
 
 
 class Spool:
-    """One process's spool under `folder`; `name` tells it from the others."""
+    """One process's spool under `folder`; `name` tells it from the others. Raises OSError where it cannot be had."""
 
     def __init__(self, folder: Path, name: str, bytes_max: int) -> None:
         self._root = folder
         self._folder = folder / name
         self._bytes_max = bytes_max
-        self._segment: Path | None = None
-        self._segments_made = 0
+        self._numbers = itertools.count(1)
         self._queue: list[tuple[bytes, Done]] = []
-        self._writing = False
-        self.bytes = 0
+        self._bytes_waiting = 0
+        self._segment: Path | None = None
+        self._written_to: Path | None = None
+        self._sent: dict[Path, int] = {}
         self.damaged = 0
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self._folder)
-        if self._lock is None:
-            raise OSError(f"{self._folder}: another process has this spool")
-        self.adopt()
+        self._lock = _own(self._folder)
+        # What a process of the same name left is drained, never added to: it may end in a torn line.
+        self._stored = {path: path.stat().st_size for path in self._folder.glob("*.spool")}
+        self._stored |= self._take_over()
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, and on their way there."""
+        return self._bytes_waiting + sum(self._stored.values())
 
     @property
     def is_empty(self) -> bool:
-        return self.bytes == 0 and not self._queue and not self._writing
+        return not self._stored and not self._bytes_waiting
 
     @property
     def is_writing(self) -> bool:
-        return self._writing
+        return self._bytes_waiting > 0
 
     def add(self, record: object, done: Done) -> None:
         """Keep a record (what orjson can encode); `done` is told whether it is on disk."""
         body = orjson.dumps(record)
         line = b"%08x %d %b\n" % (crc32(body), len(body), body)
-        if self.bytes + len(line) > self._bytes_max:
-            done(False)
+        if self.size + len(line) > self._bytes_max:
+            tell(done, False)
             return
-        self.bytes += len(line)
+        if not self._bytes_waiting:
+            self._writer = asyncio.get_running_loop().create_task(self._write_all())
+        self._bytes_waiting += len(line)
         self._queue.append((line, done))
-        if not self._writing:
-            self._writing = True
-            asyncio.get_running_loop().create_task(self._write_all())
 
     async def _write_all(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._queue:
             queue, self._queue = self._queue, []
             data = b"".join(line for line, _ in queue)
-            if self._segment is None:
-                self._segments_made += 1
-                self._segment = self._folder / f"{os.getpid()}-{self._segments_made:08d}.spool"
-            try:
-                await loop.run_in_executor(None, _append, self._segment, data)
-                kept = True
-            except OSError:
-                kept = False
+            if self._segment is None or self._stored.get(self._segment, 0) >= _SEGMENT_BYTES:
+                self._segment = self._new_segment()
+            segment = self._written_to = self._segment
+            kept, size = await asyncio.to_thread(_append, segment, data, self._stored.get(segment, 0))
+            if not kept:
                 self._segment = None  # what is torn there is never followed by good lines
-                self.bytes -= len(data)
+            if size:
+                self._stored[segment] = size
+            self._written_to = None
+            self._bytes_waiting -= len(data)
             for _, done in queue:
-                done(kept)
-        self._writing = False
+                tell(done, kept)
 
-    def adopt(self) -> None:
-        """Take over what dead processes left, and count what is there."""
+    def _new_segment(self) -> Path:
+        while (path := self._folder / f"{next(self._numbers):08d}.spool").exists():
+            pass
+        return path
+
+    async def adopt(self) -> None:
+        """Take over what dead processes have left."""
+        self._stored |= await asyncio.to_thread(self._take_over)
+
+    def _take_over(self) -> dict[Path, int]:
+        adopted = {}
         for folder in sorted(self._root.iterdir()):
             if folder == self._folder or folder.name == "damaged" or not folder.is_dir():
                 continue
@@ -90,40 +108,58 @@ class Spool:
             if lock is None:
                 continue
             for segment in sorted(folder.glob("*.spool")):
-                segment.rename(self._folder / f"{folder.name}-{segment.name}")
-            (folder / "lock").unlink()
-            folder.rmdir()
+                adopted_as = self._new_segment()
+                segment.rename(adopted_as)
+                adopted[adopted_as] = adopted_as.stat().st_size
+            with suppress(OSError):  # a process of this name is just starting: the folder is its own again
+                (folder / "lock").unlink()
+                folder.rmdir()
             os.close(lock)
-        self.bytes = sum(segment.stat().st_size for segment in self._folder.glob("*.spool"))
+        return adopted
 
     async def drain(self, send: Send) -> bool:
-        """Hand every record to `send`, oldest first; True when all are sent. `send` answers whether it was taken."""
-        while segments := sorted(self._folder.glob("*.spool"), key=lambda path: path.stat().st_mtime_ns):
-            segment = segments[0]
+        """Hand every record to `send`, oldest first; True when all are sent. `send` answers whether they were taken;
+        those that were not are handed to it again by the next call."""
+        while self._stored:
+            segment = min(self._stored, key=lambda path: path.stat().st_mtime_ns)
             if segment == self._segment:
                 self._segment = None
-                while self._writing:
-                    await asyncio.sleep(0.005)
-            size = segment.stat().st_size
-            records = list(self._read(segment))
-            for start in range(0, len(records), _RECORDS_A_DRAIN_STEP):
+            while segment == self._written_to:
+                await asyncio.sleep(0.005)
+            is_first_try = segment not in self._sent
+            records = await asyncio.to_thread(self._read, segment, is_first_try)
+            for start in range(self._sent.setdefault(segment, 0), len(records), _RECORDS_A_DRAIN_STEP):
+                self._sent[segment] = start
                 if not await send(records[start : start + _RECORDS_A_DRAIN_STEP]):
                     return False
             segment.unlink()
-            self.bytes = max(0, self.bytes - size)
+            del self._stored[segment], self._sent[segment]
         return True
 
-    def _read(self, segment: Path) -> Iterator[Any]:
+    def _read(self, segment: Path, keeps_damaged: bool) -> list[Any]:
         lines = segment.read_bytes().split(b"\n")
         torn = lines.pop()  # what follows the last newline; empty in a whole file
-        damaged = [line for line in lines if (record := read_record(line)) is None]
-        if damaged or torn:
+        records = [read_record(line) for line in lines]
+        damaged = [line for line, record in zip(lines, records, strict=True) if record is None]
+        if keeps_damaged and (damaged or torn):
             self.damaged += len(damaged)
-            (self._root / "damaged").mkdir(exist_ok=True)
-            (self._root / "damaged" / segment.name).write_bytes(b"\n".join([*damaged, torn]))
-        for line in lines:
-            if (record := read_record(line)) is not None:
-                yield record
+            self.set_aside([*damaged, torn])
+        return [record for record in records if record is not None]
+
+    def set_aside(self, lines: Sequence[bytes]) -> None:
+        """Keep lines that cannot be used, for a person to look at."""
+        logger().error("spooled records set aside", count=len(lines), folder=str(self._root / "damaged"))
+        (self._root / "damaged").mkdir(exist_ok=True)
+        with (self._root / "damaged" / f"{self._folder.name}.txt").open("ab") as file:
+            file.writelines(line + b"\n" for line in lines)
+
+
+def tell(done: Done, is_durable: bool) -> None:
+    """Call `done`; one that fails (its reader has gone) takes nothing from the others of its batch."""
+    try:
+        done(is_durable)
+    except Exception:
+        logger().error("answering failed", exc_info=True)
 
 
 def read_record(line: bytes) -> Any | None:
@@ -135,33 +171,64 @@ def read_record(line: bytes) -> Any | None:
     return orjson.loads(body)
 
 
-def _append(path: Path, data: bytes) -> None:
-    is_new = not path.exists()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _append(path: Path, data: bytes, size: int) -> tuple[bool, int]:
+    """Append to a file of this size; whether all is on disk, and the size after. Never raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        return False, size
     try:
         written = 0
         while written < len(data):
             written += os.write(descriptor, data[written:])
         os.fsync(descriptor)
+        if not size:
+            _sync_folder(path.parent)
+        return True, size + len(data)
+    except OSError as error:
+        logger().error("spooling failed", error=str(error))
+        with suppress(OSError):  # a full disk gets its space back
+            os.ftruncate(descriptor, size)
+            if not size:
+                path.unlink()
+                return False, 0
+        return False, os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
-    if is_new:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+
+
+def _own(folder: Path) -> int:
+    """Make the folder and hold it for this process's life; an adopter may hold or remove it for a moment."""
+    for _ in range(_OWN_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+        if lock is not None:
+            _sync_folder(folder.parent)
+            return lock
+        time.sleep(0.01)
+    raise OSError(f"{folder}: another process has this spool")
 
 
 def _lock(folder: Path) -> int | None:
-    """Hold the folder for this process's life; None where another process does."""
+    """Hold the folder; None where another process does, or has just removed it."""
+    path = folder / "lock"
     try:
-        descriptor = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     except FileNotFoundError:
-        return None  # adopted by another process between listing and locking
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
         os.close(descriptor)
-        return None
-    return descriptor
