@@ -1,16 +1,21 @@
 """A role that one process holds at a time, on whatever machine: a lease with a number that only grows.
 
 The number (a fencing token) is written to every shard; scripts that write under the role compare it, so a holder that
-was frozen and wakes up after its lease went to another changes nothing. Leaves out what the role does. Called by the
-loader and by the worker, each from its own thread.
+was frozen and wakes up after its lease went to another changes nothing in the log. What no script guards (an insert
+into the tables) must begin right after `renew` and end within `LEASE_MS - RENEW_MS`. Leaves out what the role does.
+Called by the loader and by the worker, each from its own thread.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from schemas import keys
 
-LEASE_MS = 10_000
+LEASE_MS = 30_000
+RENEW_MS = 10_000
+_HOLD = (Path(__file__).parent / "hold.lua").read_text()
+_RAISE_FENCE = (Path(__file__).parent / "raise_fence.lua").read_text()
 
 
 class LeaseLost(Exception):
@@ -26,37 +31,35 @@ class Lease:
         self._holder = holder
         self._shards = shards
         self._monotonic = monotonic
+        self._hold = redis.register_script(_HOLD)
+        self._raise_fence = redis.register_script(_RAISE_FENCE)
         self._renewed_at = 0.0
         self.number = 0
 
     def acquire(self) -> bool:
         """Take the role if it is free; True when held, with `number` new and written to every shard."""
-        key = keys.lease(self._role)
-        if not self._redis.set(key, self._holder, nx=True, px=LEASE_MS):
-            holder = self._redis.get(key)
-            if holder is None or holder.decode() != self._holder:
-                return False
-        self.number = int(self._redis.incr(f"{key}:number"))
-        for shard in range(self._shards):
-            known = int(self._redis.get(keys.fence(shard, self._role)) or 0)
-            self.number = max(self.number, known + 1)
-        for shard in range(self._shards):
-            self._redis.set(keys.fence(shard, self._role), self.number)
-        self._renewed_at = self._monotonic()
-        return True
+        asked_at = self._monotonic()
+        if not self._ask(LEASE_MS, may_take=True):
+            return False
+        fences = [keys.fence(shard, self._role) for shard in range(self._shards)]
+        number = int(self._redis.incr(f"{keys.lease(self._role)}:number"))
+        self.number = max(number, *(int(self._redis.get(fence) or 0) + 1 for fence in fences))
+        self._renewed_at = asked_at
+        return all([self._raise_fence(keys=[fence], args=[self.number]) for fence in fences])
 
     def renew(self) -> None:
-        """Keep the role; cheap unless a third of the lease has passed. Raises LeaseLost."""
-        if self._monotonic() - self._renewed_at < LEASE_MS / 3000:
+        """Keep the role; cheap unless it was renewed more than `RENEW_MS` ago. Raises LeaseLost."""
+        asked_at = self._monotonic()
+        if (asked_at - self._renewed_at) * 1000 < RENEW_MS:
             return
-        holder = self._redis.get(keys.lease(self._role))
-        if holder is None or holder.decode() != self._holder:
+        if not self._ask(LEASE_MS, may_take=False):
             raise LeaseLost(self._role)
-        self._redis.pexpire(keys.lease(self._role), LEASE_MS)
-        self._renewed_at = self._monotonic()
+        self._renewed_at = asked_at
 
     def release(self) -> None:
         """Let the next holder start at once."""
-        holder = self._redis.get(keys.lease(self._role))
-        if holder is not None and holder.decode() == self._holder:
-            self._redis.delete(keys.lease(self._role))
+        self._ask(0, may_take=False)
+
+    def _ask(self, milliseconds: int, *, may_take: bool) -> bool:
+        args = [self._holder, milliseconds, "1" if may_take else "0"]
+        return bool(self._hold(keys=[keys.lease(self._role)], args=args))

@@ -2,30 +2,35 @@
 
 One loader at a time (schemas/lease.py) reads each stream from the position it has noted, inserts one batch a table and
 month, and notes the new position; entries that every reader has behind it are trimmed. In the normal path nothing is
-compared. After anything unusual (a start, a failed or timed-out insert, a replay out of a spool) it is *careful* until
-it has passed the end of the stream as it was then: rows whose id is in the table, or twice in the batch, are left out.
+compared. After anything unusual (a start, a failed or timed-out insert, a new epoch, a lost position, a replay out of a
+spool) it is *careful* until it has passed the end of the stream as it was then: rows whose id is in the table, or twice
+in the batch, are left out.
 A batch that the engine refuses is halved down to its bad rows, which go to `dead_letters` with the reason.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import orjson
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from schemas import keys
 from schemas.failpoints import failpoint
-from schemas.lease import Lease, LeaseLost
+from schemas.lease import LEASE_MS, RENEW_MS, Lease, LeaseLost
 from schemas.logs import logger
 from tracker.rows import ID_OF, Row, Splicer, row_id
 
 ROLE = "loader"
 _ACK = (Path(__file__).parent / "ack.lua").read_text()
 _ENTITIES_KEPT_MS = 3_600_000
-_ENTRIES_MAX = 400
+_ENTRIES_AT_ONCE = 50
+_IDS_AT_ONCE = 5000
+_LAST_LOADS_MAX = 200
+_RETRY_SECONDS = 0.5
 _BAD_DATA_CODES = frozenset((6, 26, 27, 38, 41, 53, 62, 69, 70, 72, 117, 131, 190, 321, 344, 349, 407, 467, 691))
 """ClickHouse's errors that are about the rows sent, not about the server."""
 
@@ -36,6 +41,7 @@ _INSERT_SETTINGS = {
     "input_format_null_as_default": 1,
     "max_insert_block_size": 1_048_576,
     "min_insert_block_size_rows": 1_048_576,
+    "max_execution_time": (LEASE_MS - RENEW_MS) // 2000,  # what goes on after the lease's end may double rows
 }
 
 
@@ -52,6 +58,16 @@ class Stream(NamedTuple):
     name: str
     shard: int
     readers: tuple[str, ...]
+
+
+class Batch(NamedTuple):
+    """Entries of one stream: their rows, the ids of the first and the last. `is_cut`: more is waiting."""
+
+    rows: list[Row]
+    first: str
+    last: str
+    is_replay: bool
+    is_cut: bool
 
 
 def streams(shards: int) -> list[Stream]:
@@ -91,6 +107,8 @@ class Loader:
         self._bytes_max = bytes_max
         self._ack = redis.register_script(_ACK)
         self._careful_until: dict[str, str] = {}
+        self._epochs: dict[int, int] = {}
+        self.is_behind = False
         self.counters = counters
 
     def start(self) -> bool:
@@ -108,46 +126,60 @@ class Loader:
 
     def load_once(self) -> int:
         """Load what is there, at most one batch a stream; the number of rows. Raises LeaseLost and what the stores
-        raise; the caller then calls `be_careful` when they are back."""
+        raise; the caller then calls `start` when they are back. `is_behind` says whether more was waiting."""
         self._lease.renew()
+        for shard in {stream.shard for stream in self._streams}:
+            epoch = int(self._redis.get(keys.ready(shard)) or 0)
+            if self._epochs.setdefault(shard, epoch) != epoch:
+                self._epochs[shard] = epoch
+                self.be_careful()
+        self.is_behind = False
         return sum(self._load_stream(stream) for stream in self._streams)
 
     def _load_stream(self, stream: Stream) -> int:
-        position = (self._redis.hget(keys.positions(stream.name), ROLE) or b"0-0").decode()
-        entries = self._redis.xrange(stream.name, f"({position}", count=_ENTRIES_MAX)
-        if not entries:
+        position = self._redis.hget(keys.positions(stream.name), ROLE)
+        batch = self._next_batch(stream, "0-0" if position is None else position.decode())
+        if batch is None:
             return 0
-        epoch = int(self._redis.get(keys.ready(stream.shard)) or 0)
-        taken, rows = self._take(stream, epoch, entries)
         careful_until = self._careful_until.get(stream.name)
-        is_replay = any(b"replay" in fields for _, fields in entries[: len(taken)])
-        is_careful = is_replay or (careful_until is not None and _id(taken[0]) <= _id(careful_until))
-        if is_careful:
+        is_watched = careful_until is not None and _id(batch.first) <= _id(careful_until)
+        rows = batch.rows
+        if batch.is_replay or is_watched or position is None:
             rows = self._unknown(rows)
         for (table, _month), group in _grouped(rows).items():
             self._insert(table, group)
             failpoint("loader_between_tables")
         failpoint("loader_before_ack")
-        self._acknowledge(stream, taken[-1])
-        if careful_until is not None and _id(taken[-1]) >= _id(careful_until):
+        self._acknowledge(stream, batch.last)
+        if careful_until is not None and _id(batch.last) >= _id(careful_until):
             del self._careful_until[stream.name]
+        self.is_behind = self.is_behind or batch.is_cut
         self.counters["rows_loaded"] += len(rows)
         return len(rows)
 
-    def _take(
-        self, stream: Stream, epoch: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]
-    ) -> tuple[list[str], list[Row]]:
-        """Entries from the front, as many as fit a batch, and their rows."""
-        taken: list[str] = []
-        rows: list[Row] = []
-        size = 0
-        for stream_id, fields in entries:
-            size += sum(map(len, fields.values()))
-            if taken and (len(rows) >= self._rows_max or size > self._bytes_max):
+    def finish(self) -> None:
+        """Load what is left, within reason where others still append, and give the role back."""
+        for _ in range(_LAST_LOADS_MAX):
+            if not self.load_once() and not self.is_behind:
                 break
-            taken.append(stream_id.decode())
-            rows += self._splicer.rows(stream.name, epoch, taken[-1], fields)
-        return taken, rows
+        self._lease.release()
+
+    def _next_batch(self, stream: Stream, position: str) -> Batch | None:
+        """The entries behind the position, as many as fit a batch."""
+        rows: list[Row] = []
+        first, last, size, is_replay = "", position, 0, False
+        while True:
+            entries = self._redis.xrange(stream.name, f"({last}", count=_ENTRIES_AT_ONCE)
+            for stream_id, fields in entries:
+                size += sum(map(len, fields.values()))
+                if rows and (len(rows) >= self._rows_max or size > self._bytes_max):
+                    return Batch(rows, first, last, is_replay, True)
+                last = stream_id.decode()
+                first = first or last
+                is_replay = is_replay or b"replay" in fields
+                rows += self._splicer.rows(stream.name, self._epochs[stream.shard], last, fields)
+            if len(entries) < _ENTRIES_AT_ONCE:
+                return Batch(rows, first, last, is_replay, False) if first else None
 
     def _unknown(self, rows: Sequence[Row]) -> list[Row]:
         """The rows whose id is neither in their table nor in an earlier row."""
@@ -169,14 +201,19 @@ class Loader:
             f"SELECT {ID_OF[table]} FROM {table} WHERE {ID_OF[table]} IN {{ids:Array(String)}} "
             "AND received_at >= fromUnixTimestamp64Milli({since:Int64})"
         )
-        result = self._client.query(query, parameters={"ids": ids, "since": since})
-        return {row[0] for row in result.result_rows}
+        stored: set[str] = set()
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            parameters = {"ids": ids[start : start + _IDS_AT_ONCE], "since": since}
+            stored.update(row[0] for row in self._client.query(query, parameters=parameters).result_rows)
+            self._lease.renew()
+        return stored
 
     def _insert(self, table: str, rows: Sequence[Row]) -> None:
         try:
             if table not in ID_OF:
                 raise DatabaseError(f"there is no table {table}", code=60)
             block = b"\n".join(row.line for row in rows)
+            self._lease.renew()
             self._client.raw_insert(table, insert_block=block, fmt="JSONEachRow", settings=_INSERT_SETTINGS)
         except DatabaseError as error:
             code = getattr(error, "code", None)
@@ -231,35 +268,43 @@ class Loader:
 
 
 def run(loader: Loader, flush_after_seconds: float, should_stop: Callable[[], bool]) -> None:
-    """Load until told to stop; then once more what is there. Survives the loss of either store and of the lease."""
+    """Load until told to stop, then once more what is there. Survives the loss of either store and of the lease."""
     held = False
     while not should_stop():
         started = time.monotonic()
         try:
             held = held or loader.start()
-            rows = loader.load_once() if held else 0
+            if held:
+                loader.load_once()
+            is_behind = held and loader.is_behind
         except LeaseLost:
-            held = False
-            rows = 0
-        except (ClickHouseError, OSError, Exception) as error:
+            held = is_behind = False
+        except Exception as error:
             logger().error("loading failed, will try again", error=str(error)[:500], kind=type(error).__name__)
             loader.counters["loads_failed"] += 1
-            held, rows = False, 0
-            time.sleep(0.5)
-        if rows < 5000:
+            held = is_behind = False
+            time.sleep(_RETRY_SECONDS)
+        if not is_behind:
             time.sleep(max(0.0, flush_after_seconds - (time.monotonic() - started)))
     if held:
-        while loader.load_once():
-            pass
+        try:
+            loader.finish()
+        except Exception as error:
+            logger().error("not all is loaded; the rest will be at the next start", error=str(error)[:500])
 
 
 def _grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     """Rows by table and month of receipt: one insert each, so that each is one block of one partition."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        month = time.strftime("%Y%m", time.gmtime(int(row.stream_id.partition("-")[0]) // 1000))
-        groups.setdefault((row.table, month), []).append(row)
+        day = int(row.stream_id.partition("-")[0]) // 86_400_000
+        groups.setdefault((row.table, _month(day)), []).append(row)
     return groups
+
+
+@lru_cache(maxsize=64)
+def _month(day: int) -> str:
+    return time.strftime("%Y%m", time.gmtime(day * 86_400))
 
 
 def _by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
