@@ -38,8 +38,7 @@ class Case:
     def of_stored(cls, program: str, row: dict[str, Any], now: int) -> "Case":
         """A sale out of the tables, to be decided again from there."""
         sale = _sale(program, row)
-        disputed = row["status"] == "pending" and len(sale.visitors) > 1
-        return cls(row["conversion_id"], program, row["order_id"], sale, now, True, disputed, True)
+        return cls(row["conversion_id"], program, row["order_id"], sale, now, True, bool(row["disputed"]), True)
 
 
 def read_case(data: bytes) -> Case:

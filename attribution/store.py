@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 from attribution.credit import PastCredit, Touch
 from attribution.queries import query
 
+_VISITORS_AT_ONCE = 5000
+
 
 class Client(Protocol):
     """What is needed of clickhouse-connect."""
@@ -60,14 +62,21 @@ class Store:
         rows = self._rows("credit_in_force", program=program, order_id=order_id, goal=goal)
         return CreditInForce(*rows[0]) if rows else None
 
-    def sales_of_visitor(self, program: str, visitor: str, since: int) -> list[dict[str, Any]]:
-        """Sales from `since` (ms) on that name this visitor, as the worker's cases."""
+    def sales_of_visitors(self, program: str, visitors: Collection[str], since: int) -> list[dict[str, Any]]:
+        """Sales from `since` (ms) on that name one of these visitors, or a customer known as one of them, as the
+        worker's cases."""
         names = (
-            "order_id", "goal", "ts", "visitors", "click_ids", "customer_id", "coupon", "channel",
-            "conversion_id", "revision", "status",
+            "order_id", "goal", "ts", "visitors", "click_ids", "customer_id", "coupon", "channel", "conversion_id",
+            "disputed",
         )  # fmt: skip
-        rows = self._rows("sales_of_visitor", program=program, visitor=visitor, since=since)
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        sales = {}
+        wanted = sorted(visitors)
+        for start in range(0, len(wanted), _VISITORS_AT_ONCE):
+            some = wanted[start : start + _VISITORS_AT_ONCE]
+            for row in self._rows("sales_of_visitors", program=program, visitors=some, since=since):
+                sale = dict(zip(names, row, strict=True))
+                sales[sale["conversion_id"]] = sale
+        return list(sales.values())
 
     def last_decision(self) -> int:
         return int(self._rows("last_decision")[0][0])

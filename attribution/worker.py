@@ -7,7 +7,8 @@ nothing. The rule itself is credit.py.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import orjson
 
 from attribution.case import Case, complete_touches, credit_line, read_case
 from attribution.catalog import Catalog
-from attribution.credit import Credit, PastCredit, Sale, Touch, decide
-from attribution.store import Store
+from attribution.credit import Credit, PastCredit, Sale, Touch, decide, find_visitors
+from attribution.store import CreditInForce, Store
 from schemas import keys
 from schemas.failpoints import failpoint
 from schemas.lease import Lease, LeaseLost
@@ -59,6 +60,7 @@ class Worker:
         self._record = redis.register_script(_RECORD)
         self._last_seq = 0
         self._recent: list[tuple[str, PastCredit]] = []
+        self._decided: dict[str, CreditInForce] = {}
 
     def start(self) -> bool:
         """Take the role; True when held. Decisions go on behind the last position given out."""
@@ -79,13 +81,17 @@ class Worker:
         done = 0
         for shard in range(self._shards):
             stream = keys.conversions(shard)
-            position = (self._redis.hget(keys.positions(stream), ROLE) or b"0-0").decode()
-            entries = self._redis.xrange(stream, f"({position}", count=_ENTRIES_MAX)
+            position = self._redis.hget(keys.positions(stream), ROLE)
+            entries = self._redis.xrange(stream, f"({(position or b'0-0').decode()}", count=_ENTRIES_MAX)
             if entries:
                 self._follow_entities()
-                self._decide_entries(shard, entries)
+                self._decide_entries(shard, entries, is_sure=position is not None)
                 done += len(entries)
         return done
+
+    def finish(self) -> None:
+        """Give the role back."""
+        self._lease.release()
 
     def _follow_entities(self) -> None:
         """Bring the catalog up to the present: a sale is judged by the terms that were in force when it came."""
@@ -102,15 +108,21 @@ class Worker:
             projection.take_all(mark, ((key, data) for key, data in records if key != MARK))
             self._catalog.changed()
 
-    def _decide_entries(self, shard: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    def _decide_entries(
+        self, shard: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]], *, is_sure: bool
+    ) -> None:
+        """Decide a batch and record it. Unless `is_sure`, some of it may have been decided before."""
         cases = [read_case(fields[b"decide"]) for _, fields in entries if b"decide" in fields]
         late = [line for _, fields in entries if b"late" in fields for line in fields[b"late"].split(b"\n")]
         touches = [complete_touches(case, self._catalog.terms(case.program)) for case in cases]
+        if late or not is_sure:  # what the edge had at hand is not all, or not the first word
+            touches = [None] * len(cases)
         if late or any(found is None for found in touches):
             self._wait_for_tables()
             self._recent.clear()
             cases += self._cases_of_late_clicks(late, {case.conversion_id for case in cases})
             touches += [None] * (len(cases) - len(touches))
+        self._decided.clear()
         stored = self._stored_touches([case for case, found in zip(cases, touches, strict=True) if found is None])
         lines = []
         for case, found in zip(cases, touches, strict=True):
@@ -128,28 +140,30 @@ class Worker:
     def _decide(self, case: Case, touches: list[Touch], is_complete: bool) -> bytes | None:
         """The decision as a line, or None where it stays as it was."""
         versions = self._catalog.terms(case.program)
+        identities = self._identities(case) if not is_complete else {}
         credit = decide(
             case.sale,
             touches,
             versions,
             self._catalog.affiliates(case.program),
             self._catalog.coupons(case.program),
-            self._identities(case) if not is_complete else {},
-            self._credited(case, touches) if not is_complete else [],
+            identities,
+            self._credited(case, touches, identities) if not is_complete else [],
         )
-        version, replaces = 1, 0
-        if case.is_again:
+        before = self._decided.get(case.conversion_id)
+        if before is None and not is_complete:
             before = self._store.credit_in_force(case.program, case.order_id, case.sale.goal)
-            if before is not None:
-                if (credit.affiliate or "", credit.click_id or "", credit.method) == before[1:]:
-                    return None
-                version, replaces = before.version + 1, before.version
+        replaces = before.version if before is not None else 0
+        after = CreditInForce(replaces + 1, credit.affiliate or "", credit.click_id or "", credit.method)
+        if before is not None and after[1:] == before[1:]:
+            return None
+        self._decided[case.conversion_id] = after
         now = self._clock()
         self._last_seq = max(self._last_seq + 1, now * 1000)
         self._remember(case, credit)
         self._on_decided(credit.method, (now - case.received_at) / 1000)
         terms = terms_at(versions, case.sale.ts)
-        return credit_line(case, credit, version, replaces, self._last_seq, now, terms)
+        return credit_line(case, credit, after.version, replaces, self._last_seq, now, terms)
 
     def _stored_touches(self, cases: Iterable[Case]) -> dict[str, list[Touch]]:
         """By program, every touch of the visitors of these cases."""
@@ -170,14 +184,13 @@ class Worker:
         bindings = self._store.bindings(case.program, [customer])
         return {customer: {binding.visitor for binding in bindings if binding.since <= case.sale.ts}}
 
-    def _credited(self, case: Case, touches: Sequence[Touch]) -> list[PastCredit]:
+    def _credited(self, case: Case, touches: Sequence[Touch], identities: Mapping[str, set[str]]) -> list[PastCredit]:
         """Earlier credits that the rule may ask about: those in the tables, and those of this batch."""
         terms = terms_at(self._catalog.terms(case.program), case.sale.ts)
         if terms.repeat == "window":
             return []
-        click_ids = (
-            {t.click_id for t in touches if t.visitor in case.sale.visitors} if terms.repeat == "once" else set()
-        )
+        visitors = find_visitors(case.sale, touches, terms, identities) if terms.repeat == "once" else set()
+        click_ids = {touch.click_id for touch in touches if touch.visitor in visitors}
         customers = {case.sale.customer_id} if case.sale.customer_id and terms.repeat == "customer" else set()
         stored = self._store.past_credits(case.program, customers, click_ids)
         recent = [credit for program, credit in self._recent if program == case.program]
@@ -203,15 +216,20 @@ class Worker:
         self._recent.append((case.program, past))
 
     def _cases_of_late_clicks(self, lines: Sequence[bytes], known: set[str]) -> list[Case]:
-        """The sales that clicks out of a spool may change: their visitors' sales from the click on."""
-        cases = []
+        """The sales that clicks out of a spool may change: their visitors' sales from the first such click on."""
+        visitors: dict[str, set[str]] = {}
+        since: dict[str, int] = {}
         for line in lines:
             click = orjson.loads(line)
-            for sale in self._store.sales_of_visitor(click["program"], click["visitor"], int(click["ts"])):
-                if sale["conversion_id"] not in known:
-                    known.add(sale["conversion_id"])
-                    cases.append(Case.of_stored(click["program"], sale, self._clock()))
-        return cases
+            program = click["program"]
+            visitors.setdefault(program, set()).add(click["visitor"])
+            since[program] = min(since.get(program, int(click["ts"])), int(click["ts"]))
+        return [
+            Case.of_stored(program, sale, self._clock())
+            for program, found in visitors.items()
+            for sale in self._store.sales_of_visitors(program, found, since[program])
+            if sale["conversion_id"] not in known
+        ]
 
     def _wait_for_tables(self) -> None:
         """Until the tables hold all that is in the log now. Raises TablesBehind."""
@@ -249,6 +267,9 @@ def run(worker: Worker, should_stop: Callable[[], bool], idle_seconds: float = 0
             time.sleep(0.5)
         if not done:
             time.sleep(idle_seconds if held else 0.2)
+    if held:
+        with suppress(Exception):  # then it expires
+            worker.finish()
 
 
 def _id(stream_id: bytes) -> tuple[int, int]:
