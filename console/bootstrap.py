@@ -1,11 +1,17 @@
-"""A log server that knows nothing is told what it must know, out of the tables, before it takes conversions.
+"""A log server that knows less than the tables is told what it must know before it takes conversions.
 
-A fresh or wiped server has no `ready` marker, and without it no script claims an order (claim.lua). Entities come
-first, then the claims of all orders, then the markers; touches are not brought back here: the gap marker says that
-evidence from touch state is incomplete, and sales are decided from the tables meanwhile. Clicks flow all the time.
+A fresh or wiped server has no `ready` marker, and without it no script claims an order (claim.lua). One that came back
+from an older copy of its data has the marker, but its streams end before what the tables have of this epoch: then the
+marker is taken away. Entities come first, then the claims of all orders, then the markers, in a new epoch; touches are
+not brought back: the gap marker says that evidence from touch state is incomplete, and sales are decided from the
+tables meanwhile. Clicks flow all the time. Called by the engine, about once a second.
 """
 
+from collections.abc import Iterator
 from typing import Any
+
+import orjson
+from redis.exceptions import ResponseError
 
 from schemas import keys
 from schemas.projection import MARK
@@ -13,10 +19,45 @@ from schemas.reversals import reversal_content
 
 _GAP_TTL_MS = 400 * 86_400_000
 _CHUNK = 2000
+_CLAIMS_AT_ONCE = 200_000
+_TABLES = ("clicks", "reports", "credit_versions")
+_NEWEST = (
+    (keys.clicks, "SELECT toUnixTimestamp64Milli(max(received_at)) FROM clicks"),
+    (keys.clicks, "SELECT toUnixTimestamp64Milli(max(received_at)) FROM refusals"),
+    (keys.credits, "SELECT toUnixTimestamp64Milli(max(received_at)) FROM credit_versions"),
+    (keys.conversions, "SELECT max(toUInt64(splitByChar('-', stream_id)[1])) FROM reports"),
+)
+"""By stream, the time in ms of the last entry that a table has of it."""
 
 
 class UnsafeLogServer(Exception):
     """The log server may lose acknowledged events as it is configured."""
+
+
+class Keeper:
+    """Keeps the log server knowing what it must know; `client` reads the tables."""
+
+    def __init__(self, redis: Any, client: Any, shards: int, accept_loss: bool) -> None:
+        self._redis = redis
+        self._client = client
+        self._shards = shards
+        self._accept_loss = accept_loss
+        self._server = ""
+
+    def keep(self) -> bool:
+        """Look at the log server; True when it had to be told something. Raises UnsafeLogServer, and what the stores
+        raise: then it is not ready, and this is to be called again."""
+        server = _started(self._redis)
+        if server != self._server:  # it is new to us, or has started anew
+            check_durability(self._redis, self._accept_loss)
+            if has_gone_back(self._redis, self._client, self._shards):
+                for shard in range(self._shards):
+                    self._redis.delete(keys.ready(shard))
+        self._server = server
+        if is_ready(self._redis, self._shards):
+            return False
+        bootstrap(self._redis, self._client, self._shards)
+        return True
 
 
 def check_durability(redis: Any, accept_loss: bool) -> None:
@@ -26,7 +67,7 @@ def check_durability(redis: Any, accept_loss: bool) -> None:
     wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     try:
         found = {name: redis.config_get(name).get(name) for name in wanted}
-    except Exception as error:
+    except ResponseError as error:
         raise UnsafeLogServer(f"the log server does not show its configuration ({error}); {_how()}") from error
     wrong = [f"{name} is {found[name]}, must be {value}" for name, value in wanted.items() if found[name] != value]
     if wrong:
@@ -42,47 +83,104 @@ def is_ready(redis: Any, shards: int) -> bool:
     return all(redis.exists(keys.ready(shard)) for shard in range(shards))
 
 
+def has_gone_back(redis: Any, client: Any, shards: int) -> bool:
+    """Whether the tables have entries of this epoch that the log server never gave: its data are an older copy."""
+    for shard in range(shards):
+        epoch = int(redis.get(keys.ready(shard)) or 0)
+        for stream_of, query in _NEWEST:
+            stream = stream_of(shard)
+            parameters = {"stream": stream, "epoch": epoch}
+            query += " WHERE stream = {stream:String} AND epoch = {epoch:UInt32}"
+            newest = client.query(query, parameters=parameters).result_rows[0][0]
+            if newest > _last_entry(redis, stream):
+                return True
+    return False
+
+
+def _last_entry(redis: Any, stream: str) -> int:
+    """The time in ms of the last entry that the stream has ever had."""
+    try:
+        last: bytes = redis.xinfo_stream(stream)["last-generated-id"]
+    except ResponseError:  # there is no such stream
+        return 0
+    return int(last.partition(b"-")[0])
+
+
+def _started(redis: Any) -> str:
+    """What changes when a server is started anew."""
+    info = redis.info("server")
+    return str(info["run_id"] if "run_id" in info else sorted(one["run_id"] for one in info.values()))
+
+
 def bootstrap(redis: Any, client: Any, shards: int) -> None:
-    """Tell an empty log server entities and claims, then mark it ready in a new epoch. Safe to repeat."""
+    """Tell a log server that is not ready entities and claims, then mark it ready in a new epoch. Safe to repeat."""
     _restore_entities(redis, client)
     _restore_claims(redis, client, shards)
-    epoch, had_clicks = client.query("SELECT max(epoch), count() > 0 FROM clicks").result_rows[0]
+    had_clicks = client.query("SELECT count() > 0 FROM clicks").result_rows[0][0]
+    epoch = max(client.query(f"SELECT max(epoch) FROM {table}").result_rows[0][0] for table in _TABLES)
     for shard in range(shards):
         if had_clicks:
-            redis.set(keys.gap(shard), "the log server was empty", px=_GAP_TTL_MS)
-        redis.set(keys.ready(shard), int(epoch) + 1, nx=True)
+            redis.set(keys.gap(shard), "the log server had lost its state", px=_GAP_TTL_MS)
+        redis.set(keys.ready(shard), epoch + 1, nx=True)
 
 
 def _restore_entities(redis: Any, client: Any) -> None:
-    if redis.hexists(keys.PROJECTION, MARK):
-        return
     position = client.query("SELECT max(position) FROM entity_versions").result_rows[0][0]
-    if not position:
+    mark = (redis.hget(keys.PROJECTION, MARK) or b"0 0-0").decode()
+    if position <= int(mark.partition(" ")[0]):
         return
     rows = client.query("SELECT type, id, data FROM entities").result_rows
     for start in range(0, len(rows), _CHUNK):
         mapping = {f"{kind}:{id}": data for kind, id, data in rows[start : start + _CHUNK]}
         redis.hset(keys.PROJECTION, mapping=mapping)
-    redis.hset(keys.PROJECTION, MARK, f"{position} 0-0")
+    redis.hset(keys.PROJECTION, MARK, f"{position} {mark.partition(' ')[2]}")
 
 
 def _restore_claims(redis: Any, client: Any, shards: int) -> None:
-    latest = (
-        "SELECT program, order_id, goal, claim FROM conversion_versions "
-        "ORDER BY revision DESC LIMIT 1 BY program, order_id, goal"
-    )
+    """While no marker is there nobody else writes claims: what is read may be written."""
+    for claims in _in_parts(client, "SELECT program, order_id, goal, argMax(claim, revision) FROM conversion_versions"):
+        stored = {
+            keys.claim(keys.shard_of_order(program, order, goal, shards), program, order, goal): claim
+            for program, order, goal, claim in claims
+        }
+        known = _each(redis, "get", [(key,) for key in stored])
+        lacking = [
+            (key, claim) for (key, claim), old in zip(stored.items(), known, strict=True) if _is_older(old, claim)
+        ]
+        _each(redis, "set", lacking)
     reversals = (
-        "SELECT program, order_id, goal, reversal_id, amount, items, reason FROM reports "
+        "SELECT program, order_id, goal, reversal_id, any(amount), any(items), any(reason) FROM reports "
         "WHERE kind = 'reversal' AND outcome = 'accepted'"
     )
+    for rows in _in_parts(client, reversals, "reversal_id"):
+        sets = []
+        for program, order, goal, id, amount, items, reason in rows:
+            shard = keys.shard_of_order(program, order, goal, shards)
+            content = reversal_content(None if amount is None else f"{amount:.4f}", items, reason)
+            sets.append((keys.reversal(shard, program, order, goal, id), content))
+        _each(redis, "set", sets)
+
+
+def _is_older(known: bytes | None, claim: str) -> bool:
+    return known is None or orjson.loads(known)["revision"] < orjson.loads(claim)["revision"]
+
+
+def _in_parts(client: Any, select: str, *also_by: str) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of a query by order, in parts that fit memory."""
+    orders = client.query("SELECT count() FROM conversion_versions").result_rows[0][0]
+    parts = orders // _CLAIMS_AT_ONCE + 1
+    where = "AND" if "WHERE" in select else "WHERE"
+    group = ", ".join(("program", "order_id", "goal", *also_by))
+    for part in range(parts):
+        query = f"{select} {where} cityHash64(program, order_id, goal) % {parts} = {part} GROUP BY {group}"
+        for start in range(0, len(rows := client.query(query).result_rows), _CHUNK):
+            yield rows[start : start + _CHUNK]
+
+
+def _each(redis: Any, command: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
+    """One command for each of the arguments, in one round trip."""
     pipe = redis.pipeline(transaction=False)
-    for count, (program, order_id, goal, claim) in enumerate(client.query(latest).result_rows, 1):
-        shard = keys.shard_of_order(program, order_id, goal, shards)
-        pipe.set(keys.claim(shard, program, order_id, goal), claim, nx=True)
-        if count % _CHUNK == 0:
-            pipe.execute()
-    for program, order_id, goal, reversal_id, amount, items, reason in client.query(reversals).result_rows:
-        shard = keys.shard_of_order(program, order_id, goal, shards)
-        key = keys.reversal(shard, program, order_id, goal, reversal_id)
-        pipe.set(key, reversal_content(None if amount is None else f"{amount:.4f}", items, reason), nx=True)
-    pipe.execute()
+    for one in arguments:
+        getattr(pipe, command)(*one)
+    answers: list[Any] = pipe.execute()
+    return answers

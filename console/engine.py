@@ -33,7 +33,7 @@ from attribution.catalog import Catalog
 from attribution.store import Store
 from attribution.worker import Worker
 from console.admin import Admin
-from console.bootstrap import bootstrap, check_durability, is_ready
+from console.bootstrap import Keeper, UnsafeLogServer
 from console.metrics import Metrics
 from console.tables import Tables
 from schemas.lease import Lease
@@ -97,18 +97,17 @@ class Engine:
         return run
 
     def _keep(self) -> None:
-        """Tell an empty log server what it must know, at the start and whenever it has been emptied."""
-        client = self.tables.client()
-        checked = False
-        while not self._stopping.wait(0 if not self.is_ready else 1.0):
+        """Tell the log server what it must know, at the start and whenever it was emptied or has gone back."""
+        redis = self.settings.redis
+        keeper = Keeper(self.redis, self.tables.client(), redis.shards, redis.accept_loss)
+        while not self._stopping.wait(1.0 if self.is_ready else 0.05):
             try:
-                if not checked:
-                    check_durability(self.redis, self.settings.redis.accept_loss)
-                    checked = True
-                if not is_ready(self.redis, self.settings.redis.shards):
-                    bootstrap(self.redis, client, self.settings.redis.shards)
-                    logger().info("log server bootstrapped")
+                if keeper.keep():
+                    logger().info("log server told entities and claims")
                 self.is_ready = True
+            except UnsafeLogServer as error:
+                logger().critical(str(error))
+                os._exit(1)
             except Exception as error:
                 self.is_ready = False
                 logger().error("log server not ready", error=str(error)[:500], kind=type(error).__name__)

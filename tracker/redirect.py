@@ -113,7 +113,7 @@ class Redirect:
         self._keeps_user_agent = settings.privacy.user_agent == "keep"
         self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
         self._identity = fields(worker=worker, incarnation=clock())
-        self.sequence = 0
+        self.sequences = [0] * settings.redis.shards  # of each shard: what a killed worker loses leaves no hole there
 
     def click(self, request: Request) -> None:
         """Answer a request for /c/… or /a/…: record it, then send the reader on."""
@@ -142,10 +142,12 @@ class Redirect:
         self._identify(click)
         route = click.route
         owner = visitor_text(click.visitor) if click.consents else ""
-        click.id = self._ids.mint(click.at, self._worker, self.sequence, click.visitor, route.program.encode())
+        shard = self._log.shard_of(owner)
+        sequence = self.sequences[shard]
+        click.id = self._ids.mint(click.at, self._worker, sequence, click.visitor, route.program.encode())
         location = self._destination(click)
-        line = self._line(click, owner)
-        self.sequence += 1
+        line = self._line(click, owner, sequence)
+        self.sequences[shard] += 1
         answer = self._answer(click, location, owner)
         self._counters["clicks"] += 1
         if click.flags:
@@ -155,7 +157,7 @@ class Redirect:
         else:
             key = click.duplicate_key or duplicate_key(route, click.url)
             touch = b"%b%b %d %b" % (route.touch_head, key, click.at, click.id)
-            touch_key = keys.touches(self._log.shard_of(owner), route.program, owner).encode()
+            touch_key = keys.touches(shard, route.program, owner).encode()
             self._log.append(owner, Event(line, answer, touch_key, touch, route.ttl_ms, route.duplicate_within_ms))
 
     def _identify(self, click: Click) -> None:
@@ -237,7 +239,7 @@ class Redirect:
             return url.encode()
         return destination.with_click_id(url, click.route.click_param, click.id.decode()).encode()
 
-    def _line(self, click: Click, owner: str) -> bytes:
+    def _line(self, click: Click, owner: str, sequence: int) -> bytes:
         """The row of `clicks`. Address and user agent come first: there the loader looks (rows.py); the flags come
         last: there the script puts `duplicate` (append_clicks.lua)."""
         route, referrer = click.route, click.request.headers.get(b"referer")
@@ -254,7 +256,7 @@ class Redirect:
             self._identity,
             more,
             owner.encode(),
-            self.sequence,
+            sequence,
             orjson.dumps(click.flags) if click.flags else b"[]",
         )
 
