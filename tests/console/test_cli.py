@@ -1,0 +1,144 @@
+"""The commands as their users type them: what they print, and their exit status."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.system import ROOT, System
+
+CASES = ROOT / "tests" / "attribution" / "cases"
+
+
+def lastcookie(*arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "console.cli", *arguments],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_apply_prints_the_difference_and_is_idempotent(system: System, tmp_path: Path) -> None:
+    file = tmp_path / "more.toml"
+    file.write_text('[[affiliate]]\nid = "cli-carol"\nname = "Carol"\n')
+    shown = system.run("apply", str(file), "--dry-run").stdout
+    assert "cli-carol" in shown
+    assert system.run("apply", str(file)).stdout == shown
+    assert system.run("apply", str(file)).stdout == "no changes\n"
+    assert json.loads(system.run("apply", str(file), "--json").stdout) == {
+        "changes": [],
+        "warnings": [],
+        "dry_run": False,
+    }
+
+
+def test_apply_refuses_the_whole_file_and_names_every_mistake(system: System, tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(
+        '[[affiliate]]\nid = "cli-dave"\n[[link]]\ncode = "cli-x"\nprogram = "nowhere"\naffiliate = "cli-dave"\n'
+        '[[program]]\nid = "shoes"\nmerchant = "acme"\n[program.attribution]\nwindow = "soon"\n'
+    )
+    done = system.run("apply", str(file), check=False)
+    assert done.returncode == 2
+    assert "bad.toml:11" in done.stderr and "window" in done.stderr and "30d" in done.stderr
+    file.write_text(file.read_text().replace('"soon"', '"30d"'))
+    done = system.run("apply", str(file), check=False)
+    assert done.returncode == 2
+    assert "bad.toml:5" in done.stderr and "nowhere" in done.stderr
+    assert system.sql("SELECT count() AS n FROM affiliates WHERE affiliate = 'cli-dave'") == [{"n": 0}]
+
+
+def test_a_key_is_shown_once_and_kept_as_a_hash(system: System) -> None:
+    done = system.run("key", "acme", "--kind", "postback")
+    key = done.stdout.strip()
+    assert key.startswith("lcp_") and "once" in done.stderr
+    answer = system.get(f"/postback?program=shoes&token={key}&order_id=cli-key-1")
+    assert answer.json["status"] == "accepted"
+    kept = b"".join(
+        path.read_bytes() for path in system.data_dir.rglob("*") if path.is_file() and path.stat().st_size < 10**7
+    )
+    assert key.encode() not in kept and key[4:36].encode() not in kept
+
+
+def test_a_key_for_an_unknown_merchant_names_the_known_ones(system: System) -> None:
+    done = system.run("key", "nobody", check=False)
+    assert done.returncode == 2
+    assert "'nobody'" in done.stderr and "acme" in done.stderr
+
+
+def test_sql_prints_a_table_or_json_and_refuses_what_is_no_select(system: System) -> None:
+    assert json.loads(system.run("sql", "SELECT program, currency FROM programs", "--json").stdout) == [
+        {"program": "shoes", "currency": "EUR"}
+    ]
+    assert "shoes" in system.run("sql", "SELECT program FROM programs").stdout
+    done = system.run("sql", "DROP TABLE clicks", check=False)
+    assert done.returncode == 2 and "SELECT" in done.stderr
+    done = system.run("sql", "SELECT * FROM file('/etc/passwd')", check=False)
+    assert done.returncode == 2
+
+
+def test_explain_of_an_unknown_sale_is_no(system: System) -> None:
+    done = system.run("explain", "shoes", "cli-never", check=False)
+    assert done.returncode == 1
+    assert "cli-never" in done.stderr
+
+
+def test_explain_json_has_the_columns_of_credits(system: System) -> None:
+    _, visitor = system.click("/c/boots")
+    system.get("/pixel.gif?program=shoes&order_id=cli-json", Cookie=f"lc={visitor}")
+    system.explain("shoes", "cli-json")
+    answer = json.loads(system.run("explain", "shoes", "cli-json", "--json").stdout)
+    columns = set(system.sql("SELECT * FROM credits LIMIT 1")[0])
+    assert columns <= set(answer)
+    assert [candidate["reason"] for candidate in answer["candidates"]] == ["WON"]
+
+
+def test_check_says_what_it_looked_at(system: System) -> None:
+    done = system.run("check")
+    assert "every click served is stored" in done.stdout and "FAIL" not in done.stdout
+
+
+def test_decide_agrees_with_the_published_cases() -> None:
+    done = lastcookie("decide", "--check", *(str(path) for path in sorted(CASES.glob("*.jsonl"))))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == sum(len(p.read_text().splitlines()) for p in CASES.glob("*.jsonl"))
+
+
+def test_decide_reads_standard_input_and_ends_with_2_at_a_malformed_case() -> None:
+    done = lastcookie("decide", "-", stdin='{"name": "x"}\n\n{"name": "y", "sale": {"order_id": "o", "ts": 1}}\n')
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 2
+    assert first["name"] == "x" and "error" in first
+    assert second == {"name": "y", "affiliate": None, "click_id": None, "method": "none", "losers": {}}
+
+
+def test_verify_config_names_every_error_with_its_line(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[server]\nworkers = "many"\n[attribution]\nwindow = "1 month"\n[nonsense]\n')
+    done = lastcookie("verify-config", "--config", str(config))
+    assert done.returncode == 2
+    for place in ("config.toml:2", "config.toml:4", "config.toml:5"):
+        assert place in done.stderr
+    assert lastcookie("verify-config").returncode == 0
+
+
+def test_a_command_without_a_running_system_says_how_to_start_it(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[server]\nadmin_listen = "127.0.0.1:1"\n')
+    for command in (["sql", "SELECT 1"], ["explain", "p", "o"], ["check"], ["apply", str(ROOT / "demo/entities.toml")]):
+        done = lastcookie(*command, "--config", str(config))
+        assert done.returncode == 2 and "lastcookie up" in done.stderr, command
+
+
+def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = lastcookie("check", "--config", str(tmp_path / "no.toml"))
+    assert done.returncode == 2 and "no.toml" in done.stderr
+
+
+def test_every_command_has_help() -> None:
+    for command in ("up", "apply", "key", "decide", "explain", "sql", "check", "verify-config", "demo"):
+        done = lastcookie(command, "--help")
+        assert done.returncode == 0 and "Usage" in done.stdout, command
