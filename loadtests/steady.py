@@ -72,7 +72,7 @@ def due_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
 
 
 def report(latencies_ms: list[float], lags_ms: list[float], wrong: int, seconds: float) -> dict[str, Any]:
-    """The figures of a run; `wrong` counts answers other than 302."""
+    """The figures of a run; `wrong` counts answers other than 302, and requests without one."""
     return {
         "requests": len(latencies_ms),
         "per_second": round(len(latencies_ms) / seconds, 1),
@@ -89,18 +89,23 @@ class Generator:
     """Keeps its connections and what it has measured."""
 
     def __init__(self, host: str, port: int, request: bytes) -> None:
+        self._address = (host, port)
         self._request = request
-        self._idle = [socket.create_connection((host, port), timeout=_WAIT_SECONDS_MAX) for _ in range(CONNECTIONS)]
+        # Taken in turn: one that was never used would be closed as one that is slow to ask.
+        self._idle = deque(self._connect() for _ in range(CONNECTIONS))
         self._busy: dict[socket.socket, float] = {}
         self._received: dict[socket.socket, bytes] = {}
         self.latencies_ms: list[float] = []
         self.lags_ms: list[float] = []
         self.wrong = 0
-        for connection in self._idle:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(self._address, timeout=_WAIT_SECONDS_MAX)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     def run(self, due: Iterable[float]) -> None:
-        """Send each request when it is due, and wait for the last answer. Raises TimeoutError, ConnectionError."""
+        """Send each request when it is due, and wait for the last answer. Raises TimeoutError."""
         times = deque(due)
         origin = time.perf_counter()
         while times or self._busy:
@@ -116,15 +121,22 @@ class Generator:
                 self._receive(connection, now)
 
     def _send(self, due: float, now: float) -> None:
-        connection = self._idle.pop()
-        connection.sendall(self._request)
+        connection = self._idle.popleft()
         self._busy[connection] = due
         self.lags_ms.append((now - due) * 1000)
+        try:
+            connection.sendall(self._request)
+        except ConnectionError:
+            self._replace(connection)
 
     def _receive(self, connection: socket.socket, now: float) -> None:
-        received = connection.recv(65536)
+        try:
+            received = connection.recv(65536)
+        except ConnectionError:
+            received = b""
         if not received:
-            raise ConnectionError("the server closed a connection")
+            self._replace(connection)
+            return
         received = self._received.pop(connection, b"") + received
         if not is_whole(received):
             self._received[connection] = received
@@ -132,6 +144,14 @@ class Generator:
         self.latencies_ms.append((now - self._busy.pop(connection)) * 1000)
         self.wrong += not received.startswith(b"HTTP/1.1 302 ")
         self._idle.append(connection)
+
+    def _replace(self, connection: socket.socket) -> None:
+        """The server gave this request no answer."""
+        self.wrong += 1
+        del self._busy[connection]
+        self._received.pop(connection, None)
+        connection.close()
+        self._idle.append(self._connect())
 
     def close(self) -> None:
         """Close every connection."""
