@@ -249,7 +249,8 @@ def main() -> None:
     if options.quick:
         options.rounds, options.seconds, options.rates, options.steady_seconds = 1, 3, [1000], 3
     needs.require()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda given, _: sys.exit(128 + given))
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         wrong = _bench(folder, options)

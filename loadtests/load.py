@@ -166,7 +166,8 @@ def main() -> None:
         parser.error("--url and --config belong together")
     if options.url and urlsplit(options.url).hostname != "127.0.0.1":
         parser.error("--url: only a system on 127.0.0.1 is put under load")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda given, _: sys.exit(128 + given))
     folder = Path(tempfile.mkdtemp(prefix="load-"))
     try:
         rows = _load(folder, options)
