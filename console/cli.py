@@ -8,20 +8,26 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-from redis.exceptions import RedisError
-from rich.console import Console
 from rich.table import Table
 
 from console import embedded
-from console.client import AdminClient, NotRunning, Refusal
+from console.client import Refusal
+from console.commands import (
+    Instance,
+    environ,
+    fail,
+    instance_options,
+    json_option,
+    named_errors,
+    print_table,
+    printable,
+)
 from console.engine import connect_redis
-from console.entities import ChangedMeanwhile, plan_file, publish, read_projection, wait_for_edge
+from console.entities import plan_file, publish, read_projection, wait_for_edge
 from console.explain import sentences
 from schemas import api_keys
 from schemas.entities import EntityEvent
@@ -30,65 +36,6 @@ from schemas.settings import Settings, load
 from schemas.version import ENGINE_VERSION
 
 _EDGE_SECONDS = 5.0
-
-
-class Instance:
-    """The instance that a command means: its settings, and the file they came from."""
-
-    def __init__(self, config: Path | None, data_dir: Path | None) -> None:
-        self.config = config or Path("config.toml")
-        self._data_dir = data_dir
-        if config is not None and not config.exists():
-            fail(f"{config}: no such file")
-
-    @property
-    def settings(self) -> Settings:
-        with named_errors():
-            return load(self.config, self._data_dir, _environ())
-
-    def admin(self) -> AdminClient:
-        return AdminClient(self.settings)
-
-
-def _environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "LASTCOOKIE_LOG_URL"}
-
-
-def fail(message: str, status: int = 2) -> NoReturn:
-    """End with a message on standard error."""
-    click.echo(f"lastcookie: {message}", err=True)
-    sys.exit(status)
-
-
-@contextmanager
-def named_errors() -> Iterator[None]:
-    """Expected failures as one message and exit status 2."""
-    try:
-        yield
-    except FileError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
-    except (NotRunning, Refusal, ChangedMeanwhile) as error:
-        fail(str(error) or type(error).__name__)
-    except (RedisError, OSError) as error:
-        fail(f"the log server cannot be reached ({error}); is `lastcookie up` running?")
-
-
-def instance_options(command: Any) -> Any:
-    """--config and --data-dir, as one argument `instance`."""
-
-    @click.option("--config", type=click.Path(path_type=Path), help="Settings; default config.toml here.")
-    @click.option("--data-dir", type=click.Path(path_type=Path), help="Wins over data.dir of the settings.")
-    def wrapped(config: Path | None, data_dir: Path | None, **options: Any) -> Any:
-        return command(instance=Instance(config, data_dir), **options)
-
-    wrapped.__name__ = command.__name__
-    wrapped.__doc__ = command.__doc__
-    wrapped.__click_params__ = [*getattr(command, "__click_params__", []), *wrapped.__click_params__]  # type: ignore[attr-defined]
-    return wrapped
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -232,19 +179,8 @@ def sql(instance: Instance, query: str, as_json: bool) -> None:
         return
     table = Table(*answer["columns"], show_lines=False)
     for row in answer["rows"]:
-        table.add_row(*(_cell(row[column]) for column in answer["columns"]))
-    _print(table)
-
-
-def _print(table: Any) -> None:
-    """Fitted to a terminal; in a pipe nothing is cut."""
-    console = Console() if sys.stdout.isatty() else Console(width=1000)
-    console.print(table)
-
-
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+        table.add_row(*(printable(row[column]) for column in answer["columns"]))
+    print_table(table)
 
 
 @main.command()
@@ -260,7 +196,7 @@ def check(instance: Instance, as_json: bool) -> None:
         for finding in findings:
             click.echo(f"{'FAIL' if finding['broken'] else 'ok  '} {finding['name']} ({finding['counted']} looked at)")
             for line in finding["broken"]:
-                click.echo(f"       {_cell(line)}")
+                click.echo(f"       {printable(line)}")
     sys.exit(1 if any(finding["broken"] for finding in findings) else 0)
 
 
@@ -275,7 +211,7 @@ def verify_config(instance: Instance, files: tuple[Path, ...], as_json: bool) ->
 
     problems: list[Problem] = []
     try:
-        settings = load(instance.config, None, _environ())
+        settings = load(instance.config, None, environ())
         files = files or ((settings.demo.entities,) if settings.demo.entities else ())
     except FileError as error:
         problems += error.problems
@@ -319,7 +255,7 @@ def demo(instance: Instance, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([row._asdict() for row in rows]))
     else:
-        _print(table(rows))
+        print_table(table(rows))
 
 
 def _demo_program(settings: Settings) -> Any:
