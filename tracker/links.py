@@ -47,6 +47,7 @@ class Route:
     suffix: bytes = b""
     plain_url: str = ""
     line_fields: bytes = b""
+    url_field: bytes = b""
     duplicate_key: bytes = b""
     touch_head: bytes = b""
     touch_key_head: bytes = b""
@@ -139,7 +140,7 @@ class Links:
             prefix, suffix = compile_click_param(route.plain_url, route.click_param)
             route.prefix, route.suffix = prefix.encode(), suffix.encode()
             route.duplicate_key = duplicate_key(route, route.plain_url)
-            route.line_fields += fields(url=route.plain_url)
+            route.url_field = fields(url=route.plain_url)
 
 
 def _is_name(text: bytes) -> bool:

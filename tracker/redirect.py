@@ -246,8 +246,7 @@ class Redirect:
         more = _json_member("referrer", referrer[:_TEXT_BYTES_MAX]) if referrer else b""
         if click.query:
             more += fields(**_sub_ids(click.parameters), query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
-        if not click.duplicate_key:
-            more += fields(url=click.url)
+        more += route.url_field if click.duplicate_key else fields(url=click.url)
         return b'%b"click_id":"%b","ts":"%d",%b%b%b"visitor":"%b","sequence":%d,"flags":%b}' % (
             self._sender(click),
             click.id,
