@@ -22,6 +22,8 @@ from console.check import check
 from console.explain import explain
 from console.metrics import Metrics, beats
 from console.tables import Tables
+from schemas import keys
+from schemas.projection import MARK
 from schemas.settings import Settings
 
 TABLES = frozenset(
@@ -102,6 +104,7 @@ class Admin:
         except Exception as error:
             problems.append(f"log server: {type(error).__name__}")
         found = beats(self._settings.data.dir)
+        position = self._position()
         if not found:
             problems.append("trackers: none")
         for beat in found:
@@ -109,7 +112,17 @@ class Admin:
                 problems.append(f"tracker {beat['number']}: silent for {(now - beat['at']) // 1000} s")
             elif not beat["log_up"]:
                 problems.append(f"tracker {beat['number']}: cannot reach the log, spooling")
+            elif beat["position"] < position:
+                problems.append(f"tracker {beat['number']}: knows {beat['position']} of {position} changes of links")
         return problems
+
+    def _position(self) -> int:
+        """How many versions of entities there are."""
+        try:
+            mark: bytes = self._redis.hget(keys.PROJECTION, MARK) or b"0"
+        except Exception:
+            return 0
+        return int(mark.partition(b" ")[0])
 
     async def show_metrics(self, _request: Request) -> Response:
         body = await asyncio.to_thread(self._metrics.render)

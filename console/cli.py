@@ -111,11 +111,17 @@ def _apply(settings: Settings, file: Path, dry_run: bool) -> Any:
 @main.command()
 @click.argument("merchant")
 @click.option("--kind", type=click.Choice(["api", "postback"]), default="api", show_default=True)
+@click.option("--revoke", metavar="ID", help="Instead: make this key of the merchant's invalid. ID: --json shows it.")
 @json_option
 @instance_options
-def key(instance: Instance, merchant: str, kind: str, as_json: bool) -> None:
+def key(instance: Instance, merchant: str, kind: str, revoke: str | None, as_json: bool) -> None:
     """Make a key for MERCHANT; it is shown this once, and kept as a hash."""
     settings = instance.settings
+    if revoke is not None:
+        with named_errors():
+            revoke_key(settings, merchant, revoke)
+        click.echo(json.dumps({"revoked": revoke}) if as_json else f"{revoke} is revoked")
+        return
     with named_errors():
         made = make_key(settings, merchant, kind)
     if as_json:
@@ -132,13 +138,31 @@ def make_key(settings: Settings, merchant: str, kind: str) -> api_keys.NewKey:
     if ("merchant", merchant) not in records:
         known = ", ".join(sorted(id for kind_, id in records if kind_ == "merchant")) or "none yet"
         raise Refusal(f"unknown merchant {merchant!r}; known are: {known}")
-    at = time.time_ns() // 1_000_000
-    made = api_keys.make_key(merchant, kind, os.urandom(api_keys.RANDOM_BYTES), at)
-    event: EntityEvent = {"type": "key", "id": made.id, "at": at, "data": made.record}
+    made = api_keys.make_key(merchant, kind, os.urandom(api_keys.RANDOM_BYTES), _now())
+    _publish_key(settings, client, made.record, mark)
+    return made
+
+
+def revoke_key(settings: Settings, merchant: str, id: str) -> None:
+    """Make a key invalid for ever, at every worker of this machine at once. A revoked key may be revoked again."""
+    client = connect_redis(settings, embedded.url(settings))
+    mark, records = read_projection(client)
+    record = records.get(("key", id))
+    if record is None or record["merchant"] != merchant:
+        of_merchant = [r["id"] for (kind, _), r in records.items() if kind == "key" and r["merchant"] == merchant]
+        raise Refusal(f"{merchant} has no key {id!r}; his are: {', '.join(sorted(of_merchant)) or 'none'}")
+    _publish_key(settings, client, {**record, "status": "revoked"}, mark)
+
+
+def _publish_key(settings: Settings, client: Any, record: dict[str, Any], mark: str) -> None:
+    event: EntityEvent = {"type": "key", "id": record["id"], "at": _now(), "data": record}
     position = publish(client, [event], mark)
     wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS)
     client.close()
-    return made
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @main.command()
@@ -243,15 +267,16 @@ def demo(instance: Instance, as_json: bool) -> None:
         fail("the settings name no demo shop: [demo] shop_listen")
     program = _demo_program(settings)
     with named_errors():
-        token = make_key(settings, program["merchant"], "postback").text
+        made = make_key(settings, program["merchant"], "postback")
         admin = instance.admin()
         rows = play(
             settings.server.public_url,
             f"http://shop.localhost:{settings.demo.shop_listen.port}",
             lambda name, order_id: admin.explain(name, order_id, None),
-            token,
+            made.text,
             os.urandom(4).hex(),
         )
+        revoke_key(settings, program["merchant"], made.id)
     if as_json:
         click.echo(json.dumps([row._asdict() for row in rows]))
     else:

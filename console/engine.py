@@ -115,7 +115,7 @@ class Engine:
 
     def _lease(self, redis: Any, role: str) -> Lease:
         holder = f"{socket.gethostname()}/{os.getpid()}"
-        if not self.settings.clickhouse.dsn:
+        if not self.settings.clickhouse.dsn and not self.settings.redis.url:
             # The lock on the tables' path already says that nobody else can load: a dead holder need not expire.
             redis.delete(f"lc:lease:{role}")
         return Lease(redis, role, holder, self.settings.redis.shards, time.monotonic)

@@ -23,7 +23,13 @@ class Tables:
     def client(self, **session: Any) -> Any:
         """A client in our database; `session` are settings it keeps, with `readonly` last if at all."""
         client = clickhouse_connect.get_client(
-            dsn=self._dsn, database=self._settings.clickhouse.database, settings=session
+            dsn=self._dsn,
+            database=self._settings.clickhouse.database,
+            settings={
+                "max_memory_usage": self._settings.clickhouse.memory_max,
+                "max_threads": self._settings.clickhouse.threads_max,
+                **session,
+            },
         )
         self._assert_path(client)
         return client

@@ -197,9 +197,6 @@ class Limits:
         "per worker, waiting for the log; beyond it new clicks go to the spool",
     )
     batch_clicks_max: int = setting(512, kinds.integer(1, 4096), "in one append; the others wait for the next")
-    batch_delay_us: int = setting(
-        0, kinds.integer(0, 100_000), "microseconds that an append waits for company; 0: goes at once"
-    )
     spool_bytes_max: Bytes = setting(
         "1gb",
         kinds.size("1mb", "1024gb"),

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-PROGRAMS = {"redis-server": "redis-server", "chromium": "chromium"}
+PROGRAMS = {"redis-server": "redis-server", "chromium": "chromium", "curl": "curl"}
 """By program, the Debian package that brings it."""
 
 

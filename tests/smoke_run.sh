@@ -5,7 +5,9 @@ cd "$(dirname "$0")/.."
 out=$(mktemp)
 make --no-print-directory run >"$out" 2>&1 &
 make_pid=$!
-trap 'pkill -INT -f "lastcookie up" || true; cat "$out"' EXIT
+# make runs lastcookie in its own place or as its child, by make's version
+up_pid() { pgrep -P "$make_pid" -f "lastcookie up" || echo "$make_pid"; }
+trap 'kill -INT "$(up_pid)" 2>/dev/null || true; cat "$out"' EXIT
 for _ in $(seq 600); do
   if grep -q "is running" "$out"; then break; fi
   kill -0 "$make_pid" 2>/dev/null || exit 1
@@ -16,11 +18,11 @@ status=$(curl -s -o /dev/null -w '%{http_code}' http://localhost:8080/c/boots)
 test "$status" = 302
 make --no-print-directory demo
 .venv/bin/lastcookie check
-pkill -INT -f "lastcookie up"
+kill -INT "$(up_pid)"
 wait "$make_pid" || true
 sleep 0.5
-if pgrep -f "tracker.app|console.engine|console.demo_shop|valkey-server unixsocket:$PWD" >/dev/null; then
-  echo "processes left behind:"; pgrep -af "tracker.app|console.engine|console.demo_shop"; exit 1
+if pgrep -f "config $PWD/config.toml|unixsocket:$PWD" >/dev/null; then
+  echo "processes left behind:"; pgrep -af "$PWD"; exit 1
 fi
 trap - EXIT
 cat "$out"

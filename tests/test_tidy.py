@@ -25,14 +25,15 @@ FUNCTIONS = set(
     """
     argMax arrayEnumerate bloom_filter by_time concat count fromUnixTimestamp64Milli has isNull JSONExtract
     JSONExtractArrayRaw JSONExtractInt JSONExtractString max min now toString toUnixTimestamp64Milli toYYYYMM
-    uniqExact numbers
+    uniqExact numbers JSONLength any arrayConcat arrayDistinct arrayJoin arrayMap arraySort groupArray groupUniqArray
+    groupUniqArrayArray hasAny if least length splitByChar toUInt64 formatRow
     """.split()
 )
 TYPES_AND_WORDS = set(
     """
     Array DateTime64 Decimal LowCardinality Nullable Tuple Bool String UInt16 UInt32 UInt64 Int64 DateTime
     IN AND OR AS BY JOIN FROM SELECT EXCEPT TYPE VALUES USING NOT ON OVER PARTITION ORDER WHERE clicks refusals
-    reports conversion_versions credit_versions entity_versions dead_letters migrations terms
+    reports conversion_versions credit_versions entity_versions dead_letters migrations terms past
     """.split()
 )
 FORMATS = {"JSONEachRow", "JSON"}

@@ -63,6 +63,16 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(system: System) -> None:
     assert key.encode() not in kept and key[4:36].encode() not in kept
 
 
+def test_a_revoked_key_opens_nothing(system: System) -> None:
+    made = json.loads(system.run("key", "acme", "--kind", "postback", "--json").stdout)
+    path = f"/postback?program=shoes&token={made['key']}&order_id=cli-revoked"
+    assert system.get(path).status == 200
+    assert system.run("key", "acme", "--revoke", made["id"]).stdout == f"{made['id']} is revoked\n"
+    assert system.get(path).status == 401
+    done = system.run("key", "acme", "--revoke", "nonsense", check=False)
+    assert done.returncode == 2 and "nonsense" in done.stderr
+
+
 def test_a_key_for_an_unknown_merchant_names_the_known_ones(system: System) -> None:
     done = system.run("key", "nobody", check=False)
     assert done.returncode == 2
