@@ -115,12 +115,20 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
         _is_in_head = False
         _awaits_request = True
         _is_deaf = False
-        """What comes now is thrown away: a refusal was the last word, or will be."""
+        """What comes now is thrown away: when the answers that are due are given, the connection ends."""
+        _has_ended = False
+        """The client has said that nothing more will come."""
         _last_words = b""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._since = self.loop.time()
+
+        def eof_received(self) -> bool:  # type: ignore[override]
+            """Keep the connection for the answers that are due."""
+            self._has_ended = True
+            self._is_deaf = self._is_deaf or self._is_busy()
+            return self._is_busy()
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
@@ -243,7 +251,7 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             self.server_state.total_requests += 1
             if not request.keep_alive:
                 self.transport.close()
-            elif self.pipeline or self._last_words:
+            elif self.pipeline or self._is_deaf:
                 self.on_response_complete()
             else:
                 self._idle_since = self.loop.time()
@@ -263,14 +271,14 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
 
         def on_response_complete(self) -> None:
             self._idle_since = self.loop.time()
-            if self._last_words and not self.pipeline:
+            if self._is_deaf and not self.pipeline:
                 self._hang_up()
             else:
                 super().on_response_complete()
 
         def sweep(self, now: float) -> None:
             """Close the connection if its client takes too long; called every second."""
-            busy = self.cycle is not None and not self.cycle.response_complete
+            busy = self._is_busy()
             if self._since is not None:
                 is_in_body = busy and not self._is_in_head
                 slow = now - self._since > (limits.body_seconds if is_in_body else limits.header_seconds)
@@ -280,6 +288,9 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
                 slow = now - self._idle_since > limits.keep_alive_seconds
             if slow and self.transport is not None:
                 self.transport.abort()
+
+        def _is_busy(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
 
         def _refuse(self, status: int) -> None:
             """Say what is wrong with the present request when its turn comes, then hang up: what follows it on the
@@ -303,17 +314,21 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
                 b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
                 b"cache-control: no-store\r\nconnection: close\r\n\r\n%b" % (status, reason, len(body), body)
             )
-            if not is_waiting and (own is not None or self.cycle is None or self.cycle.response_complete):
+            if not is_waiting and (own is not None or not self._is_busy()):
                 self._hang_up()
 
         def _hang_up(self) -> None:
-            """Closed at once, with data of his unread, the client would be reset before he reads the answer: he gets
-            until the sweeper comes."""
-            if not self.transport.is_closing():
-                self.flow.resume_reading()
-                self.transport.write(self._last_words)
-                self.transport.write_eof()
-                self._since = self.loop.time()
+            """Closed at once, with data of its unread, the connection would be reset before its client reads the
+            answer: he gets until the sweeper comes."""
+            if self.transport.is_closing():
+                return
+            self.transport.write(self._last_words)
+            if self._has_ended:
+                self.transport.close()
+                return
+            self.flow.resume_reading()
+            self.transport.write_eof()
+            self._since = self.loop.time()
 
     return ClickProtocol
 
