@@ -160,12 +160,6 @@ def test_no_file_is_a_second_program() -> None:
     assert not {name: lines for name, lines in long.items() if lines > 400}
 
 
-def test_the_click_path_is_readable_in_one_sitting() -> None:
-    """From the request to its answer: server, redirect, links and log, each short."""
-    for name in ("server.py", "redirect.py", "links.py", "log.py"):
-        assert len((ROOT / "tracker" / name).read_text().splitlines()) <= 330, name
-
-
 def test_nothing_names_a_machine() -> None:
     """No path of somebody's machine, and no host of a package registry, in any file that git has."""
     words = re.compile(r"/(home|root|work|farm)/[a-z]|pypi\.org|registry\.npmjs|deb\.debian|pythonhosted")
