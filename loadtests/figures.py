@@ -4,6 +4,11 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
+OTHERS_MAX = 0.15
+"""Share of the cores that processes other than server and wrk may have had in a round that counts."""
+
+_WHO = ("nginx_before", "lastcookie", "nginx_after")
+
 
 def percentile(values: Iterable[float], percent: float) -> float:
     """The value that so many percent of the values do not exceed (nearest rank), to three digits; 0 of none."""
@@ -24,12 +29,17 @@ def noise(pairs: Sequence[tuple[float, float]]) -> float:
     return round(max(abs(after / before - 1) for before, after in pairs), 3)
 
 
+def quiet(rounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rounds in which other processes left the cores alone; all of them if there is none such."""
+    return [r for r in rounds if all(r[who]["others"] <= OTHERS_MAX for who in _WHO)] or list(rounds)
+
+
 def summarise(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the rounds amount to. Each is {nginx_before, lastcookie, nginx_after} with wrk's numbers and `cpu_us`,
-    the processor time a request took in microseconds."""
-    ratios = [
-        round_ratio(*(r[who]["per_second"] for who in ("nginx_before", "lastcookie", "nginx_after"))) for r in rounds
-    ]
+    """What the quiet rounds amount to. Each is {nginx_before, lastcookie, nginx_after} with wrk's numbers, `cpu_us`,
+    the processor time a request took in microseconds, and `others`."""
+    errors = sum(r[who]["errors"] for r in rounds for who in _WHO)
+    rounds = quiet(rounds)
+    ratios = [round_ratio(*(r[who]["per_second"] for who in _WHO)) for r in rounds]
     nginx_cpu = [(r["nginx_before"]["cpu_us"] + r["nginx_after"]["cpu_us"]) / 2 for r in rounds]
     cpu_ratios = [r["lastcookie"]["cpu_us"] / cpu for r, cpu in zip(rounds, nginx_cpu, strict=True)]
     return {
@@ -40,7 +50,8 @@ def summarise(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "nginx_per_second": round(median(r[w]["per_second"] for r in rounds for w in ("nginx_before", "nginx_after"))),
         "cpu_us_per_click": round(median(r["lastcookie"]["cpu_us"] for r in rounds), 1),
         "cpu_ratio": round(median(cpu_ratios), 2),
-        "errors": sum(r[w]["errors"] for r in rounds for w in ("nginx_before", "lastcookie", "nginx_after")),
+        "others": max(r[who]["others"] for r in rounds for who in _WHO),
+        "errors": errors,
     }
 
 

@@ -70,6 +70,18 @@ def all_cpu_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
+def wait_until_quiet(share: float, seconds: float) -> bool:
+    """Until the cores have been less busy than this share for two seconds, at most so long; whether they were."""
+    deadline = time.monotonic() + seconds
+    while True:
+        before = all_cpu_seconds()
+        time.sleep(2)
+        if (all_cpu_seconds() - before) / 2 / cores() < share:
+            return True
+        if time.monotonic() > deadline:
+            return False
+
+
 def fdatasync_ms(folder: Path, times: int = 500) -> dict[str, float]:
     """How long this disk takes to make 4 KiB more of a file durable: what every group commit waits for."""
     block = os.urandom(4096)

@@ -100,6 +100,14 @@ def test_a_ratio_is_taken_within_a_round_and_then_the_median() -> None:
     assert summary["cpu_ratio"] == 6.0
 
 
+def test_rounds_in_which_others_had_the_cores_do_not_count_while_there_are_quiet_ones() -> None:
+    busy = one_round(100, 5, 100, errors=1)
+    busy["lastcookie"]["others"] = 0.5
+    mixed, alone = figures.summarise([busy, one_round(100, 20, 100)]), figures.summarise([busy])
+    assert (mixed["ratio"], mixed["others"], mixed["errors"]) == (0.2, 0.0, 1)
+    assert (alone["ratio"], alone["others"], alone["errors"]) == (0.05, 0.5, 1)
+
+
 def test_wrong_answers_of_all_rounds_add_up() -> None:
     assert figures.summarise([one_round(1, 1, 1, errors=2), one_round(1, 1, 1, errors=3)])["errors"] == 5
 
