@@ -30,6 +30,7 @@ class CreditInForce(NamedTuple):
     affiliate: str
     click_id: str
     method: str
+    is_disputed: bool
 
 
 class Store:

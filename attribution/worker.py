@@ -154,7 +154,8 @@ class Worker:
         if before is None and not is_complete:
             before = self._store.credit_in_force(case.program, case.order_id, case.sale.goal)
         replaces = before.version if before is not None else 0
-        after = CreditInForce(replaces + 1, credit.affiliate or "", credit.click_id or "", credit.method)
+        decided = credit.affiliate or "", credit.click_id or "", credit.method
+        after = CreditInForce(replaces + 1, *decided, case.is_disputed)
         if before is not None and after[1:] == before[1:]:
             return None
         self._decided[case.conversion_id] = after
