@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from redis import Redis
+
+from console import embedded
+from schemas.settings import load
+
 ROOT = Path(__file__).parent.parent
 PERSON = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 
@@ -129,6 +134,11 @@ class System:
         for path in sorted((self.data_dir / "log").glob("*.log")):
             parts.append(f"== {path.name}\n" + "\n".join(path.read_text("utf-8", "replace").splitlines()[-15:]))
         return "\n".join(parts)
+
+    @property
+    def redis(self) -> Any:
+        """A client of the embedded log server."""
+        return Redis(unix_socket_path=str(embedded.socket_path(load(self.config, None, {}))))
 
     # HTTP
 
