@@ -261,7 +261,7 @@ def test_a_dispute_stays_one_when_the_sale_is_decided_again(bench: Bench) -> Non
     bench.clicks(bench.click(1), replay=True)
     bench.decide()
     query = "SELECT version, disputed FROM credit_versions ORDER BY version DESC LIMIT 1"
-    assert bench.tables.query(query).result_rows == [(2, True)]
+    assert bench.tables.query(query).result_rows == [(3, True)]
 
 
 def test_many_late_clicks_cost_a_handful_of_queries(bench: Bench) -> None:
