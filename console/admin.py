@@ -7,20 +7,21 @@ data folder. People's SQL runs in clients of its own, checked (sql_guard.py), wi
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from hmac import compare_digest
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from console import sql_guard
 from console.check import check
 from console.explain import explain
 from console.metrics import Metrics, beats
+from console.replays import Refused, Replays
 from console.tables import Tables
 from schemas import keys
 from schemas.projection import MARK
@@ -49,6 +50,7 @@ class Admin:
         self._is_ready = is_ready
         self._questions = threading.Lock()
         self._client = tables.client()
+        self._replays = Replays(settings, redis, tables)
         limits = sql_guard.limits(
             settings.limits.sql_seconds,
             settings.limits.sql_memory,
@@ -82,6 +84,7 @@ class Admin:
                 Route("/sql", private(self.sql), methods=["POST"]),
                 Route("/explain", private(self.explain)),
                 Route("/check", private(self.check), methods=["POST"]),
+                Route("/replay", private(self.replay), methods=["POST"]),
             ]
         )
 
@@ -175,9 +178,30 @@ class Admin:
         findings = await asyncio.to_thread(self._ask, check, settings.redis.shards, settings.data.dir / "spool")
         return _json([{"name": f.name, "counted": f.counted, "broken": f.broken} for f in findings])
 
+    async def replay(self, request: Request) -> Response:
+        """The evidence of a period: `{program, from, to, as_of, set}` -> lines of JSON (replay_source.py)."""
+        body = await request.body()
+        try:
+            lines = await asyncio.to_thread(self._replays.open, body, time.time_ns() // 1_000_000)
+        except Refused as refused:
+            return _error(refused.status, refused.code, str(refused), refused.param)
+        return StreamingResponse(_in_thread(lines), media_type="application/x-ndjson")
+
     def _ask(self, question: Any, *arguments: Any) -> Any:
         with self._questions:
             return question(self._client, self._redis, *arguments)
+
+
+async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """What an iterator gives that waits for others; closed in any case, as when nobody reads on."""
+    loop = asyncio.get_running_loop()
+    step = loop.run_in_executor(None, next, parts, None)
+    try:
+        while (part := await asyncio.shield(step)) is not None:
+            yield part
+            step = loop.run_in_executor(None, next, parts, None)
+    finally:  # a step may still be running: nothing can be awaited once this was cancelled
+        step.add_done_callback(lambda _: loop.run_in_executor(None, parts.close))  # type: ignore[attr-defined]
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -29,6 +29,7 @@ from console.commands import (
 from console.engine import connect_redis
 from console.entities import plan_file, publish, read_projection, wait_for_edge
 from console.explain import sentences
+from console.replay import replay
 from schemas import api_keys
 from schemas.entities import EntityEvent
 from schemas.problems import FileError, Problem
@@ -42,6 +43,9 @@ _EDGE_SECONDS = 5.0
 @click.version_option(ENGINE_VERSION, prog_name="lastcookie")
 def main() -> None:
     """Click tracking and last-cookie attribution."""
+
+
+main.add_command(replay)
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """The command line's end of the private port."""
 
 import http.client
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -40,6 +41,30 @@ class AdminClient:
     def check(self) -> list[dict[str, Any]]:
         return self._good(*self._ask("POST", "/check"))  # type: ignore[no-any-return]
 
+    def replay(self, question: dict[str, Any]) -> Iterator[Any]:
+        """The lines of a replay (replay_source.py), parsed one by one. Raises NotRunning and Refusal."""
+        connection = http.client.HTTPConnection(self._address.host, self._address.port, timeout=600)
+        try:
+            connection.request("POST", "/replay", orjson.dumps(question), {"Authorization": f"Bearer {self._token}"})
+            response = connection.getresponse()
+            if response.status >= 400:
+                self._good(response.status, orjson.loads(response.read()))
+            rest = b""
+            while data := response.read1(1 << 20):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in map(orjson.loads, lines):
+                    if isinstance(line, dict) and line["section"] == "error":
+                        raise Refusal(line["message"])
+                    yield line
+        except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
+            raise self._not_running(error) from error
+        finally:
+            connection.close()
+
+    def _not_running(self, error: Exception) -> NotRunning:
+        where = f"{self._address.host}:{self._address.port}"
+        return NotRunning(f"nothing answers on {where} ({error}); start it with `lastcookie up`")
+
     def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
         connection = http.client.HTTPConnection(self._address.host, self._address.port, timeout=600)
         try:
@@ -47,8 +72,7 @@ class AdminClient:
             response = connection.getresponse()
             return response.status, orjson.loads(response.read())
         except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
-            where = f"{self._address.host}:{self._address.port}"
-            raise NotRunning(f"nothing answers on {where} ({error}); start it with `lastcookie up`") from error
+            raise self._not_running(error) from error
         finally:
             connection.close()
 

@@ -26,7 +26,7 @@ FUNCTIONS = set(
     argMax arrayEnumerate bloom_filter by_time concat count fromUnixTimestamp64Milli has isNull JSONExtract
     JSONExtractArrayRaw JSONExtractInt JSONExtractString max min now toString toUnixTimestamp64Milli toYYYYMM
     uniqExact numbers JSONLength any arrayConcat arrayDistinct arrayJoin arrayMap arraySort groupArray groupUniqArray
-    groupUniqArrayArray hasAny if least length splitByChar toUInt64 formatRow
+    groupUniqArrayArray hasAny if least length splitByChar toUInt64 formatRow file
     """.split()
 )
 TYPES_AND_WORDS = set(
@@ -36,7 +36,7 @@ TYPES_AND_WORDS = set(
     reports conversion_versions credit_versions entity_versions dead_letters migrations terms past
     """.split()
 )
-FORMATS = {"JSONEachRow", "JSON"}
+FORMATS = {"JSONEachRow", "JSON", "Parquet"}
 SETTINGS = {
     "async_insert",
     "fsync_after_insert",

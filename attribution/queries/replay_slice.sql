@@ -1,0 +1,18 @@
+-- The next decisions in order: how many, the last position among them, and the earliest time of their sales (ms).
+WITH slice AS
+(
+    SELECT program, order_id, goal, decision_seq, ts
+    FROM credit_versions
+    WHERE decision_seq > {after:UInt64} AND decision_seq <= {until:UInt64}
+      AND decided_at <= fromUnixTimestamp64Milli({as_of:Int64})
+      AND ({program:String} = '' OR program = {program:String})
+      AND ((toUnixTimestamp64Milli(ts) >= {from:Int64} AND toUnixTimestamp64Milli(ts) < {to:Int64})
+           OR (program IN {history:Array(String)} AND toUnixTimestamp64Milli(ts) >= {history_from:Int64}))
+    ORDER BY decision_seq
+    LIMIT {rows:UInt64}
+)
+SELECT count(), max(decision_seq),
+       toUnixTimestamp64Milli(least(min(ts),
+           (SELECT min(ts) FROM conversion_versions
+            WHERE (program, order_id, goal) IN (SELECT program, order_id, goal FROM slice))))
+FROM slice

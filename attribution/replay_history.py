@@ -1,0 +1,124 @@
+"""What a replay remembers while it goes through time: terms and standings of then, and the credits given so far.
+
+`History` is the catalog as it was; it only goes forward. `PastCredits` answers what the rule asks about earlier
+credits, from a file that SQLite keeps while it is open, so that a year of them needs no memory. Called by replay.py.
+"""
+
+import sqlite3
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from attribution.catalog import Catalog
+from attribution.credit import Credit, PastCredit
+from attribution.replay_evidence import Decision, Revision
+from schemas.projection import LINES_FIELD, Projection
+from schemas.terms import Terms
+from schemas.what_if import changed
+
+_EVER = 2**62
+_MAKE = (
+    "CREATE TABLE past (program, order_id, goal, ts, affiliate, click_id, method, customer_id, since, until)",
+    "CREATE INDEX past_customer ON past (program, customer_id) WHERE customer_id IS NOT NULL",
+    "CREATE INDEX past_click ON past (program, click_id) WHERE click_id IS NOT NULL",
+    "CREATE INDEX past_order ON past (program, order_id, goal)",
+)
+
+
+class ChangedCatalog(Catalog):
+    """A catalog with some keys replaced in all terms."""
+
+    def __init__(self, projection: Projection, changes: Mapping[str, Any]) -> None:
+        super().__init__(projection)
+        self._changes = changes
+        self._changed: dict[str, tuple[Terms, ...]] = {}
+
+    def changed(self) -> None:
+        super().changed()
+        self._changed.clear()
+
+    def terms(self, program: str) -> tuple[Terms, ...]:
+        if program not in self._changed:
+            versions = super().terms(program)
+            self._changed[program] = tuple(changed(version, self._changes) for version in versions)
+        return self._changed[program]
+
+
+class History:
+    """The catalog of then. `versions` are rows of received_at, type, id, record as text, in their order."""
+
+    def __init__(self, changes: Mapping[str, Any] | None) -> None:
+        self._projection = Projection()
+        self._to_come: deque[Sequence[Any]] = deque()
+        self.catalog = ChangedCatalog(self._projection, changes) if changes else Catalog(self._projection)
+
+    def add(self, version: Sequence[Any]) -> None:
+        """One version more, to be taken in when its time has come."""
+        self._to_come.append(version)
+
+    def advance(self, at: int) -> None:
+        """Take in what had been received by `at` (ms)."""
+        if not self._to_come or self._to_come[0][0] > at:
+            return
+        while self._to_come and self._to_come[0][0] <= at:
+            _, kind, id, data = self._to_come.popleft()
+            line = orjson.dumps({"position": self._projection.position + 1, "type": kind, "id": id, "data": data})
+            self._projection.take_entry("0-0", {LINES_FIELD: line})
+        self.catalog.changed()
+
+
+class PastCredits:
+    """Credits in force so far, but for those of nobody."""
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect("", isolation_level=None)  # a temporary file, gone with the connection
+        for statement in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = OFF", *_MAKE):
+            self._file.execute(statement)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def add(self, decision: Decision, credit: Credit | None = None, sale_ts: int | None = None) -> None:
+        """A decision as it was stored, or a `credit` in its place; its earlier version stands no more."""
+        key = (decision.program, decision.order_id, decision.goal)
+        if decision.version > 1:
+            self._file.execute("DELETE FROM past WHERE program = ? AND order_id = ? AND goal = ?", key)
+        if credit is None:
+            given = (decision.affiliate or None, decision.click_id or None, decision.method)
+        else:
+            given = (credit.affiliate, credit.click_id, credit.method)
+        if given[0] is not None:
+            for customer_id, since, until in _customers(decision):
+                row = (*key, decision.ts if sale_ts is None else sale_ts, *given, customer_id, since, until)
+                self._file.execute("INSERT INTO past VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def of_customer(self, program: str, customer_id: str, at: int) -> list[PastCredit]:
+        """Credits for sales that were known at `at` (ms) as this customer's."""
+        return list(self._found("customer_id = ?", (program, customer_id, at, at)))
+
+    def of_clicks(self, program: str, click_ids: Collection[str], at: int) -> list[PastCredit]:
+        """Credits that these clicks had earned, as known at `at` (ms)."""
+        return [past for click in click_ids for past in self._found("click_id = ?", (program, click, at, at))]
+
+    def _found(self, condition: str, values: Iterable[Any]) -> Iterator[PastCredit]:
+        rows = self._file.execute(
+            f"SELECT order_id, ts, goal, affiliate, click_id, method, customer_id FROM past "
+            f"WHERE program = ? AND {condition} AND since <= ? AND until > ?",
+            tuple(values),
+        )
+        return (PastCredit(*row) for row in rows)
+
+
+def _customers(decision: Decision) -> Iterator[tuple[str | None, int, int]]:
+    """As whose the sale was known, and from when to when: until a report says otherwise, or it is reversed."""
+    end = decision.reversed_at or _EVER
+    revisions = [Revision(*row) for row in decision.revisions]
+    if all(revision.customer_id == revisions[0].customer_id for revision in revisions):
+        yield (revisions[0].customer_id or None) if revisions else None, -_EVER, end
+        return
+    for number, revision in enumerate(revisions):
+        since = revision.received_at if number else -_EVER
+        until = revisions[number + 1].received_at if number + 1 < len(revisions) else _EVER
+        yield revision.customer_id or None, since, min(until, end)
