@@ -123,9 +123,9 @@ class System:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for child in children:
             command = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-            if any(wanted in word for word in command):
-                if not name.startswith("tracker") or command[command.index("--number") + 1] == name[8:]:
-                    return int(child)
+            is_meant = any(wanted in word for word in command)
+            if is_meant and (not name.startswith("tracker") or command[command.index("--number") + 1] == name[8:]):
+                return int(child)
         raise AssertionError(f"{name} is not running")
 
     def logs(self) -> str:

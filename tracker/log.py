@@ -181,15 +181,23 @@ class Shard:
             self._spool.add(_record(self._number, event), event.done)
 
     def _encode(self, events: list[Event], *, replay: bool) -> bytes:
-        touched = [event for event in events if event.touch_key]
-        others = b"\n".join(e.line for e in events if not e.touch_key and not e.is_refusal)
-        refusals = b"\n".join(e.line for e in events if e.is_refusal)
+        """The call of append_clicks.lua. Clicks with the same windows are a group; one visitor's stay in order."""
+        groups: dict[tuple[int, int], list[Event]] = {}
+        for event in events:
+            if event.touch_key:
+                groups.setdefault((event.ttl_ms, event.duplicate_within_ms), []).append(event)
+        touched = [event for group in groups.values() for event in group]
         call = [b"EVALSHA", self._digest, b"%d" % (3 + len(touched)), *self._keys]
         call += [event.touch_key for event in touched]
         call += [b"1" if self._grow() else b"0", b"%d" % self._limits.gap_ttl_ms, b"1" if replay else b"0"]
-        call += [b"%d" % self._limits.touches_max, others, refusals]
-        for event in touched:
-            call += [event.line, event.touch, b"%d" % event.ttl_ms, b"%d" % event.duplicate_within_ms]
+        call.append(b"%d" % self._limits.touches_max)
+        call.append(b"\n".join([e.line for e in events if not e.touch_key and not e.is_refusal]))
+        call.append(b"\n".join([e.line for e in events if e.is_refusal]))
+        call.append(b"\n".join([e.line for e in touched]))
+        call.append(b"%d" % len(groups))
+        for (ttl_ms, duplicate_within_ms), group in groups.items():
+            call += [b"%d" % ttl_ms, b"%d" % duplicate_within_ms, b"%d" % len(group)]
+        call += [event.touch for event in touched]
         return encode(call)
 
 
