@@ -329,7 +329,7 @@ def agreeing(draw: st.DrawFn) -> list[dict[str, Any]]:
         names = draw(st.sets(st.sampled_from(sorted(FIELDS))))
         content = {name: FIELDS[name] if is_server else f"browser's {name}" for name in names}
         if draw(st.booleans()):
-            content["ts"] = T0 - (HOUR if is_server else 2 * HOUR)
+            content["ts"] = T0 - (HOUR // 2 if is_server else 2 * HOUR)
         visitor = draw(st.sampled_from([None, ANN, BEN]))
         drawn.append({"source": source, "visitor": visitor, **content})
     return drawn
