@@ -112,7 +112,7 @@ class Redirect:
         self._ip_mode: filters.IpMode = settings.privacy.ip  # type: ignore[assignment]
         self._keeps_user_agent = settings.privacy.user_agent == "keep"
         self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
-        self._identity = fields(worker=worker, incarnation=clock())
+        self._identity = b'"worker":%d,"incarnation":%d,' % (worker, clock())
         self.sequences = [0] * settings.redis.shards  # of each shard: what a killed worker loses leaves no hole there
 
     def click(self, request: Request) -> None:
