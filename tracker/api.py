@@ -180,11 +180,13 @@ class Api:
 
     async def submit_spooled(self, record: dict[str, Any]) -> bool:
         """Take in a report that waited in the spool; False where the log still cannot."""
-        report, params = from_spool(record)
         try:
+            report, params = from_spool(record)
             await self._conversions.submit(report, params)
         except NotRecorded:
             return False
+        except Exception as error:  # kept in the log file: one bad record must not stop all that wait behind it
+            logger().error("spooled report not taken", record=record, exc_info=error)
         return True
 
     def _report(

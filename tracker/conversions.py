@@ -181,7 +181,10 @@ class Conversions:
             }
         )
         self._counters[f"reports:{source}:refused"] += 1
-        await self._redis.xadd(keys.conversions(0), {"reports": line})
+        try:
+            await self._redis.xadd(keys.conversions(0), {"reports": line})
+        except (RedisError, OSError, TimeoutError):
+            self._counters["problems_unrecorded"] += 1
 
 
 def spooled(report: Report, params: dict[str, str]) -> dict[str, Any]:

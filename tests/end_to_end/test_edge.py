@@ -3,6 +3,7 @@
 import http.client
 import json
 import time
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -493,6 +494,23 @@ def test_where_the_reader_came_from_is_stored(edge: System) -> None:
     stored = row(edge, sub1)
     assert (stored["referrer"], stored["query"]) == ("https://blog.test/post?a=1", f"sub1={sub1}&utm=x")
     assert stored["user_agent"] == PERSON
+
+
+def test_an_installation_may_keep_less_and_name_its_cookie(start_system: Callable[..., System]) -> None:
+    """Neither address nor user agent; device, system and browser are always kept."""
+    settings = {
+        "privacy": {"ip": "drop", "user_agent": "drop"},
+        "cookie": {"name": "seen", "gpc": "cookie"},
+        "demo": {"shop_listen": ""},
+    }
+    running = start_system(**settings)
+    assert running.get("/c/boots?sub1=one", Sec_GPC="1").headers["set-cookie"].startswith("seen=")
+    running.get("/c/nobody")
+    stored = row(running, "one")
+    assert (stored["ip"], stored["user_agent"]) == ("", "")
+    assert (stored["device"], stored["os"], stored["browser"]) == ("desktop", "Linux", "Chrome")
+    (refused,) = rows(running, "link = 'nobody'", table="refusals")
+    assert (refused["ip"], refused["user_agent"]) == ("", "")
 
 
 # What else there is at the public port
