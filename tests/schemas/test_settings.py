@@ -115,7 +115,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_their_lines(tmp_path: Pat
         (5, "attribution.window"),
         (6, "nothing"),
     ]
-    assert problems[1].accepted == "0 to 64"
+    assert problems[1].accepted == "0 to 32"
 
 
 def test_a_secret_is_repeated_neither_in_a_message_nor_in_the_repr(tmp_path: Path) -> None:
