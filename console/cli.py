@@ -15,6 +15,7 @@ import click
 from rich.table import Table
 
 from console import embedded
+from console.attribute import attribute
 from console.client import Refusal
 from console.commands import (
     Instance,
@@ -45,6 +46,7 @@ def main() -> None:
     """Click tracking and last-cookie attribution."""
 
 
+main.add_command(attribute)
 main.add_command(replay)
 
 

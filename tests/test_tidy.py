@@ -29,8 +29,18 @@ FUNCTIONS = set(
     groupUniqArrayArray hasAny if least length splitByChar toUInt64 formatRow file
     """.split()
 )
+FUNCTIONS |= set(
+    """
+    JSONExtractKeys argMin arrayFilter arrayMin cityHash64 countIf countSubstrings empty ifNull isNotNull isValidJSON
+    isValidUTF8 match multiIf nullIf parseDateTime64BestEffortOrNull position replaceRegexpOne sipHash64 startsWith
+    substring sum toInt64 toInt64OrNull toUInt32 toUInt8 trimLeft upper
+    """.split()
+)
+"""Those that `attribute` reads people's files with."""
+
 TYPES_AND_WORDS = set(
     """
+    file_sales file_clicks file_heavy file_credits
     Array DateTime64 Decimal LowCardinality Nullable Tuple Bool String UInt16 UInt32 UInt64 Int64 DateTime
     IN AND OR AS BY JOIN FROM SELECT EXCEPT TYPE VALUES USING NOT ON OVER PARTITION ORDER WHERE clicks refusals
     reports conversion_versions credit_versions entity_versions dead_letters migrations terms past
