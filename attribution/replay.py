@@ -1,73 +1,50 @@
 """Replay: every decision of a period again, in the order in which they were made, by the one rule.
 
-To verify, a sale is decided from what was known then, and must come out as it is stored; then from all that is known
-now, so that a click which came too late to be counted is found. To ask what if, it is decided under other terms, and
-the sales after it see that credit instead of the one that was given. What it reads is written by replay_source.py;
+To verify, a sale is decided from what was known then, and must come out as it is stored; where a click or a report
+came later, it is decided again at that moment, as it should have been, and must come out the same unless there is a
+newer version. To ask what if, it is decided under other terms, and the sales after it see that credit instead of the
+one that was given. What it reads is written by replay_source.py;
 what comes out is put together by replay_report.py. Called by the command line.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import lru_cache
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
-from attribution.credit import CHECKS, Candidate, Credit, PastCredit, decide
+from attribution.credit import Credit, PastCredit, decide
+from attribution.replay_differences import (
+    Difference,
+    Why,
+    dispute_difference,
+    find_difference,
+    new_click,
+    outcome,
+    outcome_difference,
+    stored_outcome,
+)
 from attribution.replay_evidence import (
     Decision,
     Evidence,
-    Named,
-    evidence_now,
+    arrivals,
+    evidence_at,
     evidence_then,
-    has_more_now,
     newest_then,
 )
 from attribution.replay_history import History, PastCredits
-from schemas.terms import Terms, terms_at, terms_hash
-from schemas.version import ENGINE_VERSION
+from schemas.terms import Terms, terms_at
 
-_CANNOT_EARN = frozenset(reason for reason, _ in CHECKS)
-_NOT_GATHERED = frozenset(("AFTER_SALE", "OUT_OF_WINDOW"))
-"""Reasons of candidates that can be no matter what: their touches need not have been read."""
+_AGAIN_AFTER_MS = 1000
+"""How long after a late click or report a worker has decided the sale again, and others that the same one concerns."""
 
 
 class Interrupted(Exception):
     """The lines ended before their end."""
 
 
-class Why(StrEnum):
-    """How a decision and its replay can come to differ."""
-
-    CLICK_NOT_THERE_THEN = "CLICK_NOT_THERE_THEN"
-    REPORT_NOT_THERE_THEN = "REPORT_NOT_THERE_THEN"
-    CLICK_GONE = "CLICK_GONE"
-    SALE_GONE = "SALE_GONE"
-    DECIDED_OTHERWISE = "DECIDED_OTHERWISE"
-
-
-class Click(NamedTuple):
-    """A click that explains a difference; received_at is 0 where it is in no table."""
-
-    click_id: str
-    affiliate: str
-    ts: int
-    received_at: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Where a decision is not what its replay gives: the first column that differs, both values, and why."""
-
-    field: str
-    stored: str
-    replayed: str
-    why: Why
-    click: Click | None = None
-
-
 class Judged(NamedTuple):
-    """A decision in force, decided again. `credit` is None where that could not be done."""
+    """A decision in force, judged: what differs, or what other terms would give (None where that cannot be said)."""
 
     decision: Decision
     credit: Credit | None
@@ -84,43 +61,78 @@ class Extent:
 def replay(lines: Iterable[Any], changes: Mapping[str, Any] | None, extent: Extent | None = None) -> Iterator[Judged]:
     """Judge what the parsed lines of a `Source` hold. `changes` None verifies, else it asks what if.
 
-    One `Judged` for each sale in the period. Raises Interrupted where the lines are not complete.
+    One `Judged` for each sale in the period, when nothing more can come of it. Raises Interrupted where the lines are
+    not complete.
     """
     history = History(changes)
     with closing(PastCredits()) as past:
-        judge = _WhatIf(history, past) if changes is not None else _Verify(history, past)
+        judge = _Verify(history, past) if changes is None else _WhatIf(history, past)
         section = ""
-        with_past: frozenset[str] = frozenset()
         for line in lines:
             if isinstance(line, dict):
                 section = line["section"]
                 if section == "entities":
-                    with_past = frozenset(line["history"])
+                    judge.with_past = frozenset(line["history"])
                     if extent is not None:
                         extent.decisions = line["decisions"]
             elif section == "entities":
                 history.add(line)
             else:
                 decision = Decision(*line)
+                yield from judge.catch_up(decision.decided_at)
                 history.advance(decision.decided_at)
-                judged = judge.judge(decision, decision.program in with_past)
-                if judged is not None:
-                    yield judged
+                yield from judge.take(decision)
         if section != "end":
             raise Interrupted("the answer broke off")
+        yield from judge.catch_up(None)
+
+
+@dataclass
+class _Open:
+    """A sale in force about which something came after it was decided, and when."""
+
+    decision: Decision
+    arrivals: list[int]
+    merge_within_ms: int
 
 
 class _Judge:
-    """What verifying and asking share."""
+    """What verifying and asking share: the rule, and that a sale is decided again when something comes late."""
 
     def __init__(self, history: History, past: PastCredits) -> None:
+        self.with_past: frozenset[str] = frozenset()
         self._history = history
         self._past = past
+        self._waiting: list[tuple[int, int, _Open]] = []
+        self._count = 0
+
+    def take(self, decision: Decision) -> Iterator[Judged]:
+        raise NotImplementedError
+
+    def _again(self, opened: _Open, at: int) -> Iterator[Judged]:
+        """Something has come at `at`."""
+        raise NotImplementedError
+
+    def catch_up(self, until: int | None) -> Iterator[Judged]:
+        """Decide again what was waiting for a time before `until`, or at all."""
+        while self._waiting and (until is None or self._waiting[0][0] < until):
+            at, _, opened = heappop(self._waiting)
+            self._history.advance(at)
+            yield from self._again(opened, at)
+
+    def _open(self, decision: Decision) -> _Open | None:
+        merge_within_ms = terms_at(self._terms(decision), decision.ts).merge_within
+        later = arrivals(decision, merge_within_ms)
+        return _Open(decision, later, merge_within_ms) if later else None
+
+    def _wait(self, opened: _Open) -> None:
+        self._count += 1
+        heappush(self._waiting, (opened.arrivals.pop(0) + _AGAIN_AFTER_MS, self._count, opened))
 
     def _terms(self, decision: Decision) -> tuple[Terms, ...]:
         return self._history.catalog.terms(decision.program)
 
-    def _decide(self, decision: Decision, evidence: Evidence) -> Credit:
+    def _decide(self, decision: Decision, evidence: Evidence, at: int) -> Credit:
         catalog, program = self._history.catalog, decision.program
         return decide(
             evidence.sale,
@@ -129,11 +141,11 @@ class _Judge:
             catalog.affiliates(program),
             catalog.coupons(program),
             evidence.identities,
-            self._credited(decision, evidence),
+            self._credited(decision, evidence, at),
         )
 
-    def _credited(self, decision: Decision, evidence: Evidence) -> list[PastCredit]:
-        sale, at = evidence.sale, decision.decided_at
+    def _credited(self, decision: Decision, evidence: Evidence, at: int) -> list[PastCredit]:
+        sale = evidence.sale
         repeat = terms_at(self._terms(decision), sale.ts).repeat
         if repeat == "once":
             return self._past.of_clicks(decision.program, [touch.click_id for touch in evidence.touches], at)
@@ -145,142 +157,74 @@ class _Judge:
 class _Verify(_Judge):
     """Each decision by itself: what was credited before it is taken as it is stored."""
 
-    def judge(self, decision: Decision, is_remembered: bool) -> Judged | None:
-        judged = self._verify(decision) if decision.is_judged and decision.is_last else None
-        if is_remembered:
+    def take(self, decision: Decision) -> Iterator[Judged]:
+        if decision.is_judged and decision.is_last:
+            difference = self._verify(decision)
+            opened = self._open(decision) if difference is None else None
+            if opened is not None:
+                self._wait(opened)
+            else:
+                yield Judged(decision, None, difference)
+        if decision.program in self.with_past:
             self._past.add(decision)
-        return judged
 
-    def _verify(self, decision: Decision) -> Judged:
+    def _verify(self, decision: Decision) -> Difference | None:
         if not decision.revisions:
-            return Judged(decision, None, Difference("order_id", decision.order_id, "", Why.SALE_GONE))
+            return Difference("order_id", decision.order_id, "", Why.SALE_GONE)
         evidence = evidence_then(decision)
-        credit = self._decide(decision, evidence)
-        difference = _difference(decision, evidence, credit, self._terms(decision))
-        if difference is not None and _outcome(credit) == _stored_outcome(decision):
+        credit = self._decide(decision, evidence, decision.decided_at)
+        difference = find_difference(decision, evidence, credit, self._terms(decision))
+        if difference is not None and outcome(credit) == stored_outcome(decision):
             # A report that came before the decision but changed nothing about it has made no version of its own.
             for back in range(1, newest_then(decision) + 1):
                 before = evidence_then(decision, back)
-                if _difference(decision, before, self._decide(decision, before), self._terms(decision)) is None:
-                    difference = None
-                    break
-        return Judged(decision, credit, difference or self._find_late(decision, evidence))
+                credit = self._decide(decision, before, decision.decided_at)
+                if find_difference(decision, before, credit, self._terms(decision)) is None:
+                    return None
+        return difference
 
-    def _find_late(self, decision: Decision, then: Evidence) -> Difference | None:
-        """Whether something that came after the decision would have changed it, and should have."""
-        merge_within_ms = terms_at(self._terms(decision), then.sale.ts).merge_within
-        if not has_more_now(decision, merge_within_ms):
-            return None
-        evidence = evidence_now(decision, merge_within_ms)
-        credit = self._decide(decision, evidence)
-        if _outcome(credit) == _stored_outcome(decision):
-            return None
-        click = _new_click(decision, credit)
-        why = Why.CLICK_NOT_THERE_THEN if click is not None else Why.REPORT_NOT_THERE_THEN
-        return _outcome_difference(decision, credit, why, click)
+    def _again(self, opened: _Open, at: int) -> Iterator[Judged]:
+        """The sale should have been decided again, and was not: it must come out as it stands."""
+        decision = opened.decision
+        evidence = evidence_at(decision, at, opened.merge_within_ms)
+        credit = self._decide(decision, evidence, at)
+        difference = None
+        if outcome(credit) != stored_outcome(decision):
+            click = new_click(decision, credit)
+            why = Why.REPORT_NOT_THERE_THEN if click is None else Why.CLICK_NOT_THERE_THEN
+            difference = outcome_difference(decision, credit, why, click)
+        difference = difference or dispute_difference(decision, evidence, Why.REPORT_NOT_THERE_THEN)
+        if difference is None and opened.arrivals:
+            self._wait(opened)
+        else:
+            yield Judged(decision, None, difference)
 
 
 class _WhatIf(_Judge):
-    """One after the other: a sale sees the credits that were given before it under the other terms."""
+    """One after the other: a sale sees the credits that were given before it under the other terms.
 
-    def judge(self, decision: Decision, is_remembered: bool) -> Judged | None:
-        if not decision.is_judged or not decision.revisions:
-            if is_remembered:
-                self._past.add(decision)
-            return Judged(decision, None, None) if decision.is_judged and decision.is_last else None
-        evidence = self._evidence(decision)
-        credit = self._decide(decision, evidence)
-        if is_remembered:
-            self._past.add(decision, credit, evidence.sale.ts)
-        return Judged(decision, credit, None) if decision.is_last else None
+    Evidence that came later and changed nothing then may change something now: then the sale is decided again, too.
+    """
 
-    def _evidence(self, decision: Decision) -> Evidence:
-        """What counts by the end: under other terms, evidence that changed nothing then may change something."""
-        if not decision.is_last:
-            return evidence_then(decision)
-        return evidence_now(decision, terms_at(self._terms(decision), decision.ts).merge_within)
+    def take(self, decision: Decision) -> Iterator[Judged]:
+        is_decided = decision.is_judged and decision.revisions
+        if not is_decided and decision.program in self.with_past:
+            self._past.add(decision)
+        if is_decided:
+            opened = self._open(decision) if decision.is_last else None
+            yield from self._judge(decision, evidence_then(decision), decision.decided_at, opened)
+        elif decision.is_judged and decision.is_last:
+            yield Judged(decision, None, None)
 
+    def _again(self, opened: _Open, at: int) -> Iterator[Judged]:
+        evidence = evidence_at(opened.decision, at, opened.merge_within_ms)
+        yield from self._judge(opened.decision, evidence, at, opened if opened.arrivals else None)
 
-# What differs
-
-
-def _outcome(credit: Credit) -> tuple[str, str, str]:
-    return credit.affiliate or "", credit.click_id or "", credit.method
-
-
-def _stored_outcome(decision: Decision) -> tuple[str, str, str]:
-    return decision.affiliate, decision.click_id, decision.method
-
-
-def _difference(
-    decision: Decision, evidence: Evidence, credit: Credit, versions: tuple[Terms, ...]
-) -> Difference | None:
-    """The first column in which the stored decision is another than this credit, None where there is none."""
-    if _outcome(credit) != _stored_outcome(decision):
-        gone = _gone_click(decision, evidence)
-        if gone is not None:
-            return _outcome_difference(decision, credit, Why.CLICK_GONE, gone)
-        click = _new_click(decision, credit)
-        why = Why.DECIDED_OTHERWISE if click is None else Why.CLICK_NOT_THERE_THEN
-        return _outcome_difference(decision, credit, why, click)
-    if evidence.sale.ts != decision.ts:
-        return Difference("ts", str(decision.ts), str(evidence.sale.ts), Why.DECIDED_OTHERWISE)
-    digest = _terms_hash(terms_at(versions, decision.ts))
-    if digest != decision.terms_hash and decision.engine_version == ENGINE_VERSION:
-        return Difference("terms_hash", decision.terms_hash, digest, Why.DECIDED_OTHERWISE)
-    return _candidate_difference(decision, evidence, credit)
-
-
-@lru_cache(maxsize=10_000)
-def _terms_hash(terms: Terms) -> str:
-    return terms_hash(terms)
-
-
-def _candidate_difference(decision: Decision, evidence: Evidence, credit: Credit) -> Difference | None:
-    """A candidate that the decision names with another reason, or that is in no table."""
-    if not decision.candidates:
-        return None
-    reasons = {candidate.touch.click_id: candidate.reason for candidate in credit.candidates}
-    for row in decision.candidates:
-        named = Named(*row)
-        replayed = reasons.get(named.click_id)
-        if replayed == named.reason or (replayed is None and named.reason in _NOT_GATHERED):
-            continue
-        if replayed is None and (gone := _gone_click(decision, evidence)) is not None:
-            return Difference("candidates", f"{gone.click_id} {named.reason}", "", Why.CLICK_GONE, gone)
-        return Difference(
-            "candidates", f"{named.click_id} {named.reason}", f"{named.click_id} {replayed}", Why.DECIDED_OTHERWISE
-        )
-    return None
-
-
-def _outcome_difference(decision: Decision, credit: Credit, why: Why, click: Click | None) -> Difference:
-    pairs = zip(("affiliate", "click_id", "method"), _stored_outcome(decision), _outcome(credit), strict=True)
-    field, stored, replayed = next(pair for pair in pairs if pair[1] != pair[2])
-    return Difference(field, stored, replayed, why, click)
-
-
-def _gone_click(decision: Decision, evidence: Evidence) -> Click | None:
-    """A click that the decision names as one that mattered, and that is in no table."""
-    there = {touch.click_id for touch in evidence.touches}
-    for row in decision.candidates:
-        named = Named(*row)
-        if named.click_id not in there and named.reason not in _NOT_GATHERED:
-            affiliate = decision.affiliate if named.reason == "WON" else ""
-            return Click(named.click_id, affiliate, named.ts, 0)
-    return None
-
-
-def _new_click(decision: Decision, credit: Credit) -> Click | None:
-    """A click that could earn and that the decision does not name: the winner, or the last of them."""
-    named = {row[0] for row in decision.candidates}
-    new: list[Candidate] = [
-        candidate
-        for candidate in credit.candidates
-        if candidate.touch.click_id not in named and candidate.reason not in _CANNOT_EARN
-    ]
-    if not new:
-        return None
-    touch = next((one for one in new if one.touch.click_id == credit.click_id), new[-1]).touch
-    received_at = next(row[6] for row in decision.touches if row[0] == touch.click_id)
-    return Click(touch.click_id, touch.affiliate, touch.ts, received_at)
+    def _judge(self, decision: Decision, evidence: Evidence, at: int, opened: _Open | None) -> Iterator[Judged]:
+        credit = self._decide(decision, evidence, at)
+        if decision.program in self.with_past:
+            self._past.add_instead(decision, credit, evidence.sale.ts)
+        if opened is not None:
+            self._wait(opened)
+        elif decision.is_last:
+            yield Judged(decision, credit, None)

@@ -1,7 +1,7 @@
 """A decision as replay reads it: what was decided, and all that is known of the sale, with when it was received. Pure.
 
 One line of replay_decisions.sql is one `Decision`; nothing in it is judged yet. `evidence_then` is what could be
-known when it was decided, `evidence_now` what counts by the end. Called by replay.py.
+known when it was decided, `evidence_at` what counted some time after. Called by replay.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,6 +25,7 @@ class Revision(NamedTuple):
     channel: str
     amount: str | None
     currency: str
+    is_disputed: int
 
 
 class Named(NamedTuple):
@@ -55,6 +56,7 @@ class Decision(NamedTuple):
     decided_at: int
     terms_hash: str
     engine_version: str
+    disputed: int
     candidates: Sequence[Sequence[Any]]
     is_judged: int
     is_last: int
@@ -66,11 +68,12 @@ class Decision(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What `decide` is given of one sale; the customer's id stands in the sale."""
+    """What `decide` is given of one sale, and whether browsers alone named several visitors."""
 
     sale: Sale
     touches: list[Touch]
     identities: Mapping[str, Collection[str]]
+    is_disputed: bool
 
 
 def evidence_then(decision: Decision, back: int = 0) -> Evidence:
@@ -78,42 +81,48 @@ def evidence_then(decision: Decision, back: int = 0) -> Evidence:
 
     Clicks that the decision names were known, whatever two clocks say.
     """
+    return _evidence(decision, newest_then(decision) - back, decision.decided_at)
+
+
+def evidence_at(decision: Decision, at: int, merge_within_ms: int) -> Evidence:
+    """As it was known at a later moment, by the newest report that counted by then."""
+    end = min(at + 1, decision.first_received_at + merge_within_ms)
+    counting = len([row for row in decision.revisions if row[1] < end]) - 1
+    return _evidence(decision, max(counting, newest_then(decision)), at)
+
+
+def arrivals(decision: Decision, merge_within_ms: int) -> list[int]:
+    """When, after the sale was decided, something came that was reason to decide it again: times in order.
+
+    Reports count if they came within `merge_within_ms` after the first.
+    """
     at = decision.decided_at
-    known = [row for row in decision.touches if row[6] <= at]
-    if len(known) < len(decision.touches):
-        named = {row[0] for row in decision.candidates}
-        known = [row for row in decision.touches if row[6] <= at or row[0] in named]
-    return _evidence(decision, newest_then(decision) - back, known, at)
-
-
-def evidence_now(decision: Decision, merge_within_ms: int) -> Evidence:
-    """As it is known by the end, by the newest report that counts."""
-    newest = newest_counting(decision, merge_within_ms)
-    return _evidence(decision, newest, decision.touches, None)
+    later = [row[6] for row in decision.touches if row[6] > at]
+    if len(decision.revisions) > 1:
+        end = decision.first_received_at + merge_within_ms
+        later += [row[1] for row in decision.revisions if at < row[1] < end]
+    if not later:
+        return []
+    named = {row[0] for row in decision.candidates}
+    known = {row[6] for row in decision.touches if row[0] in named}
+    return sorted({one for one in later if one not in known})
 
 
 def newest_then(decision: Decision) -> int:
     """Which revision was the newest one when the sale was decided."""
-    received = [row[1] for row in decision.revisions]
-    return max((number for number, at in enumerate(received) if at <= decision.decided_at), default=0)
+    return max(0, len([row for row in decision.revisions if row[1] <= decision.decided_at]) - 1)
 
 
-def newest_counting(decision: Decision, merge_within_ms: int) -> int:
-    """Which revision counts by the end: later than `merge_within_ms` after the first report nothing is decided anew."""
-    end = decision.first_received_at + merge_within_ms
-    in_time = max((number for number, row in enumerate(decision.revisions) if row[1] < end), default=0)
-    return max(in_time, newest_then(decision))
+def _known(decision: Decision, at: int) -> Sequence[Sequence[Any]]:
+    """The touches that had been received by `at`, or that the decision names."""
+    known = [row for row in decision.touches if row[6] <= at]
+    if len(known) == len(decision.touches):
+        return known
+    named = {row[0] for row in decision.candidates}
+    return [row for row in decision.touches if row[6] <= at or row[0] in named]
 
 
-def has_more_now(decision: Decision, merge_within_ms: int) -> bool:
-    """Whether more is known by the end than when the sale was decided."""
-    if newest_counting(decision, merge_within_ms) > newest_then(decision):
-        return True
-    at = decision.decided_at
-    return any(row[6] > at for row in decision.touches) or any(row[3] > at for row in decision.bindings)
-
-
-def _evidence(decision: Decision, revision: int, touches: Sequence[Sequence[Any]], at: int | None) -> Evidence:
+def _evidence(decision: Decision, revision: int, at: int) -> Evidence:
     report = Revision(*decision.revisions[revision])
     sale = Sale(
         order_id=decision.order_id,
@@ -129,14 +138,15 @@ def _evidence(decision: Decision, revision: int, touches: Sequence[Sequence[Any]
     bound = {
         visitor
         for customer, visitor, since, received_at in decision.bindings
-        if customer == report.customer_id and since <= report.ts and (at is None or received_at <= at)
+        if customer == report.customer_id and since <= report.ts and received_at <= at
     }
     program = decision.program
     return Evidence(
         sale,
         [
             Touch(click_id, ts, affiliate, visitor, kind, frozenset(flags) if flags else _NO_FLAGS, program)
-            for click_id, ts, affiliate, visitor, kind, flags, _ in touches
+            for click_id, ts, affiliate, visitor, kind, flags, _ in _known(decision, at)
         ],
         {report.customer_id: bound} if bound else {},
+        bool(report.is_disputed),
     )

@@ -80,18 +80,23 @@ class PastCredits:
     def close(self) -> None:
         self._file.close()
 
-    def add(self, decision: Decision, credit: Credit | None = None, sale_ts: int | None = None) -> None:
-        """A decision as it was stored, or a `credit` in its place; its earlier version stands no more."""
+    def add(self, decision: Decision) -> None:
+        """A decision as it was stored; its earlier version stands no more."""
+        self._put(decision, decision.ts, decision.affiliate, decision.click_id, decision.method, decision.version > 1)
+
+    def add_instead(self, decision: Decision, credit: Credit, sale_ts: int) -> None:
+        """A credit in the place of the one that was decided."""
+        self._put(decision, sale_ts, credit.affiliate, credit.click_id, credit.method, True)
+
+    def _put(
+        self, decision: Decision, ts: int, affiliate: str | None, click_id: str | None, method: str, is_known: bool
+    ) -> None:
         key = (decision.program, decision.order_id, decision.goal)
-        if decision.version > 1:
+        if is_known:
             self._file.execute("DELETE FROM past WHERE program = ? AND order_id = ? AND goal = ?", key)
-        if credit is None:
-            given = (decision.affiliate or None, decision.click_id or None, decision.method)
-        else:
-            given = (credit.affiliate, credit.click_id, credit.method)
-        if given[0] is not None:
+        if affiliate:
             for customer_id, since, until in _customers(decision):
-                row = (*key, decision.ts if sale_ts is None else sale_ts, *given, customer_id, since, until)
+                row = (*key, ts, affiliate, click_id or None, method, customer_id, since, until)
                 self._file.execute("INSERT INTO past VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def of_customer(self, program: str, customer_id: str, at: int) -> list[PastCredit]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from console import embedded
 from console.attribute import attribute
@@ -209,7 +210,7 @@ def sql(instance: Instance, query: str, as_json: bool) -> None:
         return
     table = Table(*answer["columns"], show_lines=False)
     for row in answer["rows"]:
-        table.add_row(*(printable(row[column]) for column in answer["columns"]))
+        table.add_row(*(Text(printable(row[column])) for column in answer["columns"]))
     print_table(table)
 
 

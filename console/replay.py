@@ -147,7 +147,7 @@ def _opened(output: Path | None) -> Iterator[Any]:
 
 def _watched(judged: Iterator[Judged], extent: Extent) -> Iterator[Judged]:
     """The same, with a progress bar on a terminal."""
-    if not sys.stderr.isatty():
+    if not _is_terminal():
         yield from judged
         return
     columns = ("replay", BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -157,3 +157,7 @@ def _watched(judged: Iterator[Judged], extent: Extent) -> Iterator[Judged]:
             if count % _SHOW_EVERY == 1:
                 progress.update(task, completed=count, total=extent.decisions)
             yield one
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()

@@ -16,6 +16,7 @@ import clickhouse_connect
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from attribution.replay_report import Row, Tally
 from console.commands import print_table, printable
@@ -121,7 +122,7 @@ def _explained(row: Row) -> str:
     click = f"click {row['click_id']} of {row['click_affiliate'] or 'an affiliate'} at {row['click_ts']}"
     return {
         "CLICK_NOT_THERE_THEN": f"{click}, received at {row['click_received_at']}, was not there then",
-        "CLICK_GONE": f"{click}, which the decision names, is in no table",
+        "CLICK_GONE": f"{click}, which the decision names, is not among the sale's clicks",
         "REPORT_NOT_THERE_THEN": "a report that was not there then would have changed it",
         "SALE_GONE": "the sale that was decided is in no table",
         "DECIDED_OTHERWISE": "by the same evidence, the rule and the terms of then decide otherwise",
@@ -129,9 +130,9 @@ def _explained(row: Row) -> str:
 
 
 def _write_tables(file: IO[bytes], tally: Tally, orders: Rows, changes: Mapping[str, Any]) -> None:
-    said = ", ".join(f"{key} = {_said(value)}" for key, value in changes.items())
+    said = Text("What if " + ", ".join(f"{key} = {printable(_said(value))}" for key, value in changes.items()))
     columns = ("currency", "sales now", "sales then", "value now", "value then")
-    sums = Table("affiliate", *columns, title=f"What if {said}", title_justify="left")
+    sums = Table("affiliate", *columns, title=said, title_justify="left")
     for row in tally.affiliates():
         sums.add_row(row["affiliate"] or "(nobody)", *_sums(row))
     sums.add_section()
@@ -144,7 +145,7 @@ def _write_tables(file: IO[bytes], tally: Tally, orders: Rows, changes: Mapping[
             value = f"{row['value'] or ''} {row['currency']}".strip()
             hands = (row["from_affiliate"] or "(nobody)", row["to_affiliate"] or "(nobody)")
             cells = (row["program"], row["order_id"], row["goal"], row["ts"], value, *hands, row["why"])
-            moves.add_row(*map(printable, cells))
+            moves.add_row(*(Text(printable(cell)) for cell in cells))
         _print(file, moves)
     rest = (
         f"; the first {_SHOWN_MAX} are shown, --format json or csv has them all" if tally.changed > _SHOWN_MAX else ""

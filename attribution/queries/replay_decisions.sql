@@ -5,7 +5,7 @@ WITH
 slice AS
 (
     SELECT program, order_id, goal, version, decision_seq, affiliate, click_id, method, ts, decided_at, terms_hash,
-           engine_version, candidates,
+           engine_version, disputed, candidates,
            toUnixTimestamp64Milli(ts) >= {from:Int64} AND toUnixTimestamp64Milli(ts) < {to:Int64} AS is_in_period
     FROM credit_versions
     WHERE decision_seq > {after:UInt64} AND decision_seq <= {until:UInt64}
@@ -26,7 +26,7 @@ sale AS
     SELECT program, order_id, goal,
            arraySort(one -> one.1, groupArray((revision, toUnixTimestamp64Milli(received_at),
                toUnixTimestamp64Milli(conversion_versions.ts), visitors, click_ids, customer_id, coupon, channel, amount,
-               currency))) AS revisions,
+               currency, length(visitors) > 1 AND JSONLength(claim, 'evidence', 'server') = 0))) AS revisions,
            min(toUnixTimestamp64Milli(first_received_at)) AS first_received,
            groupUniqArrayArray(visitors) AS named_visitors,
            min(ts) AS oldest,
@@ -92,7 +92,7 @@ touch AS
 )
 SELECT formatRow('JSONCompactEachRow',
     decision_seq, program, order_id, goal, version, affiliate, click_id, method, toUnixTimestamp64Milli(slice.ts),
-    toUnixTimestamp64Milli(decided_at), terms_hash, engine_version,
+    toUnixTimestamp64Milli(decided_at), terms_hash, engine_version, toUInt8(disputed),
     if({verify:Bool}, arrayMap(one -> (one.1, toUnixTimestamp64Milli(one.3), one.5), candidates), []),
     is_in_period AND last_ts >= {from:Int64} AND last_ts < {to:Int64}, version = last_version,
     revisions, first_received, reversed_at, bindings, touches)
