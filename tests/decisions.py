@@ -138,9 +138,11 @@ class Bench:
         stop = threading.Event()
         thread = threading.Thread(target=loader_module.run, args=(self.loader(), 0.005, stop.is_set))
         thread.start()
-        yield
-        stop.set()
-        thread.join()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def worker(self, holder: str = "one") -> Worker:
         lease = Lease(self.redis, "worker", holder, self.shards, lambda: self.time)

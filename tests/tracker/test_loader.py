@@ -258,7 +258,7 @@ def test_a_replay_out_of_a_spool_adds_only_what_is_missing(bench: Bench) -> None
     loader.load_once()
     bench.append(*visitors(5, 10))
     bench.append(*visitors(20), refusal(1), refusal(1), replay=True, batch=8)
-    load_all(loader)
+    assert loader.load_once() == 11
     assert bench.stored() == ids(20)
     assert bench.stored("refusals", "refusal_id") == ["refusal1"]
     assert loader.counters["rows_known_already"] == 16

@@ -80,15 +80,20 @@ def test_records_that_come_together_share_a_write(tmp_path: Path, monkeypatch: p
 
 def test_nobody_is_told_before_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, seen = Spool(tmp_path, "0-1", MANY), []
-    monkeypatch.setattr(os, "fsync", lambda _: (time.sleep(0.05), seen.append("synced")))
+
+    def sync(descriptor: int) -> None:
+        time.sleep(0.02)
+        seen.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+
+    monkeypatch.setattr(os, "fsync", sync)
 
     async def test() -> None:
-        spool.add(1, lambda kept: seen.append(kept))
+        spool.add(1, lambda kept: seen.append(f"told {kept}"))
         assert seen == [] and spool.is_writing
         await until(lambda: not spool.is_writing)
 
     run(test)
-    assert seen[0] == "synced" and seen[-1] is True
+    assert seen == ["00000001.spool", "0-1", "told True"]  # the file, and the folder that names it
 
 
 def test_beyond_its_bytes_nothing_is_taken_until_there_is_room(tmp_path: Path) -> None:
