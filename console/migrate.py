@@ -29,5 +29,5 @@ def migrate(client: Any, database: str) -> list[str]:
 
 def statements(text: str) -> list[str]:
     """The statements of a file: each ends with a semicolon at the end of a line."""
-    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    code = "".join(f"{line}\n" for line in text.splitlines() if not line.lstrip().startswith("--"))
     return [statement.strip() for statement in code.split(";\n") if statement.strip()]
