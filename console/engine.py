@@ -17,7 +17,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,17 +166,13 @@ def country_lookup(database: Path | None) -> Callable[[str], str]:
         return lambda _: ""
     reader = maxminddb.open_database(str(database))
 
-    @cache
-    def look_up(address: str) -> str:
-        record: Any = reader.get(address) if address else None
-        country = record.get("country") or record.get("registered_country") if isinstance(record, dict) else None
-        return str(country.get("iso_code", "")) if isinstance(country, dict) else ""
-
     def country(address: str) -> str:
         try:
-            return look_up(address)
+            record: Any = reader.get(address) if address else None
         except ValueError:
             return ""
+        known = record.get("country") or record.get("registered_country") if isinstance(record, dict) else None
+        return str(known.get("iso_code", "")) if isinstance(known, dict) else ""
 
     return country
 
