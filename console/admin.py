@@ -17,9 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from console import sql_guard
+from console.analyst import analyst_client, ask
 from console.check import check
-from console.explain import explain
+from console.client import Refusal
+from console.explain import RedisProjection, explain
 from console.metrics import Metrics, beats
 from console.replays import Refused, Replays
 from console.tables import Tables
@@ -27,13 +28,6 @@ from schemas import keys
 from schemas.projection import MARK
 from schemas.settings import Settings
 
-TABLES = frozenset(
-    (
-        *("clicks", "conversions", "credits", "reports", "refusals", "dead_letters"),
-        *("programs", "affiliates", "links", "coupons", "terms"),
-        *("conversion_versions", "credit_versions", "entity_versions", "entities"),
-    )
-)
 _BEAT_AGE_MS_MAX = 5000
 _CLOCK_OFFSET_MS_MAX = 100
 
@@ -51,18 +45,7 @@ class Admin:
         self._questions = threading.Lock()
         self._client = tables.client()
         self._replays = Replays(settings, redis, tables)
-        limits = sql_guard.limits(
-            settings.limits.sql_seconds,
-            settings.limits.sql_memory,
-            settings.limits.sql_threads,
-            settings.limits.sql_rows,
-        )
-        limits = {
-            "output_format_json_quote_decimals": 1,
-            "output_format_json_quote_64bit_integers": 0,
-            **limits,
-        }
-        self._sql_clients = [tables.client(**limits) for _ in range(settings.limits.sql_concurrency)]
+        self._sql_clients = [analyst_client(tables, settings) for _ in range(settings.limits.sql_concurrency)]
 
     def app(self, token: str) -> Starlette:
         """The ASGI application; `token` opens what is not public."""
@@ -85,7 +68,8 @@ class Admin:
                 Route("/explain", private(self.explain)),
                 Route("/check", private(self.check), methods=["POST"]),
                 Route("/replay", private(self.replay), methods=["POST"]),
-            ]
+            ],
+            exception_handlers={Exception: _broken},
         )
 
     async def healthz(self, _request: Request) -> Response:
@@ -153,29 +137,26 @@ class Admin:
         finally:
             self._sql_clients.append(client)
 
-    def _run(self, client: Any, query: str) -> Response:
+    @staticmethod
+    def _run(client: Any, query: str) -> Response:
         try:
-            sql_guard.check(query, lambda text: client.raw_query("EXPLAIN AST " + text).decode(), TABLES)
-        except sql_guard.Refused as refused:
-            return _error(400, refused.code, str(refused), "query")
-        try:
-            answer = orjson.loads(client.raw_query(sql_guard.statement(query), fmt="JSON"))
-        except Exception as error:
-            return _error(400, "query_failed", str(error)[:2000], "query")
-        return _json({"columns": [column["name"] for column in answer["meta"]], "rows": answer["data"]})
+            return _json(ask(client, query))
+        except Refusal as refusal:
+            return _error(400, refusal.code, str(refusal), "query")
 
     async def explain(self, request: Request) -> Response:
         params = request.query_params
-        answer = await asyncio.to_thread(
-            self._ask, explain, params.get("program", ""), params.get("order_id", ""), params.get("goal")
-        )
+        sale = params.get("program", ""), params.get("order_id", ""), params.get("goal")
+        answer = await asyncio.to_thread(self._ask, explain, RedisProjection(self._redis), *sale)
         if answer is None:
             return _error(404, "conversion_unknown", "no such sale has been reported", "order_id")
         return _json(answer)
 
     async def check(self, _request: Request) -> Response:
         settings = self._settings
-        findings = await asyncio.to_thread(self._ask, check, settings.redis.shards, settings.data.dir / "spool")
+        findings = await asyncio.to_thread(
+            self._ask, check, self._redis, settings.redis.shards, settings.data.dir / "spool"
+        )
         return _json([{"name": f.name, "counted": f.counted, "broken": f.broken} for f in findings])
 
     async def replay(self, request: Request) -> Response:
@@ -189,7 +170,7 @@ class Admin:
 
     def _ask(self, question: Any, *arguments: Any) -> Any:
         with self._questions:
-            return question(self._client, self._redis, *arguments)
+            return question(self._client, *arguments)
 
 
 async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -202,6 +183,11 @@ async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
             step = loop.run_in_executor(None, next, parts, None)
     finally:  # a step may still be running: nothing can be awaited once this was cancelled
         step.add_done_callback(lambda _: loop.run_in_executor(None, parts.close))  # type: ignore[attr-defined]
+
+
+async def _broken(_request: Request, error: Exception) -> Response:
+    """One of the stores does not answer, or a defect: the log says which."""
+    return _error(503, "stores_unreachable", f"{type(error).__name__}: {error}"[:500], None, {"Retry-After": "2"})
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

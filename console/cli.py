@@ -29,10 +29,10 @@ from console.commands import (
     printable,
 )
 from console.engine import connect_redis
-from console.entities import plan_file, publish, read_projection, wait_for_edge
+from console.entities import plan_file, publish, read_entities, read_projection, wait_for_edge
 from console.explain import sentences
 from console.replay import replay
-from schemas import api_keys
+from schemas import api_keys, keys
 from schemas.entities import EntityEvent
 from schemas.problems import FileError, Problem
 from schemas.settings import Settings, load
@@ -52,22 +52,35 @@ main.add_command(replay)
 
 
 @main.command()
+@json_option
 @instance_options
-def up(instance: Instance) -> None:
+def up(instance: Instance, as_json: bool) -> None:
     """Start what the settings name, embedded where they name nothing; SIGTERM and Ctrl-C drain and stop."""
     from console.up import StartFailed, Supervisor
 
     settings = instance.settings
+    if settings.demo.entities is not None:
+        with named_errors():
+            read_entities(settings.demo.entities)
 
     def when_ready() -> None:
-        if settings.demo.entities is not None:
+        if settings.demo.entities is not None and not _has_demo(settings):
             _apply(settings, settings.demo.entities, dry_run=False)
         _greet(settings)
 
     try:
-        Supervisor(settings, instance.config.absolute(), lambda text: click.echo(text, err=True)).run(when_ready)
+        with named_errors():
+            Supervisor(settings, instance.config.absolute(), lambda text: click.echo(text, err=True)).run(when_ready)
     except StartFailed as error:
         fail(str(error), 1)
+
+
+def _has_demo(settings: Settings) -> bool:
+    """Whether the demo program is there already: what people have changed of it since stays."""
+    client = connect_redis(settings, embedded.url(settings))
+    known = client.hexists(keys.PROJECTION, f"program:{_demo_program(settings)['id']}")
+    client.close()
+    return bool(known)
 
 
 def _greet(settings: Settings) -> None:
@@ -110,7 +123,7 @@ def _apply(settings: Settings, file: Path, dry_run: bool) -> Any:
     plan, mark = plan_file(client, file, time.time_ns() // 1_000_000, settings.terms_defaults)
     if plan.events and not dry_run:
         position = publish(client, plan.events, mark)
-        wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS)
+        _tell_edge(settings, position)
     client.close()
     return plan
 
@@ -164,8 +177,14 @@ def revoke_key(settings: Settings, merchant: str, id: str) -> None:
 def _publish_key(settings: Settings, client: Any, record: dict[str, Any], mark: str) -> None:
     event: EntityEvent = {"type": "key", "id": record["id"], "at": _now(), "data": record}
     position = publish(client, [event], mark)
-    wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS)
+    _tell_edge(settings, position)
     client.close()
+
+
+def _tell_edge(settings: Settings, position: int) -> None:
+    """Wait until every worker of this machine serves it."""
+    if not wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS):
+        click.echo(f"warning: recorded, but not every tracker serves it after {_EDGE_SECONDS:.0f} s", err=True)
 
 
 def _now() -> int:
@@ -175,8 +194,10 @@ def _now() -> int:
 @main.command()
 @click.argument("files", nargs=-1, required=True)
 @click.option("--check", is_flag=True, help="Compare with what each case expects; exit 1 at any difference.")
-def decide(files: tuple[str, ...], check: bool) -> None:
-    """The pure rules on test cases, one JSON object a line (- is standard input)."""
+@json_option
+@instance_options
+def decide(instance: Instance, files: tuple[str, ...], check: bool, as_json: bool) -> None:
+    """The pure rules on test cases, one JSON object a line (- is standard input), with --json and without."""
     from attribution.cases import run
 
     sys.exit(run(files, check))
@@ -191,7 +212,7 @@ def decide(files: tuple[str, ...], check: bool) -> None:
 def explain(instance: Instance, program: str, order_id: str, goal: str | None, as_json: bool) -> None:
     """Why this sale went where it went."""
     with named_errors():
-        answer = instance.admin().explain(program, order_id, goal)
+        answer = instance.tables().explain(program, order_id, goal)
     if answer is None:
         fail(f"no sale {order_id!r} has been reported in program {program!r}", 1)
     click.echo(json.dumps(answer, ensure_ascii=False) if as_json else "\n".join(sentences(answer)))
@@ -204,7 +225,7 @@ def explain(instance: Instance, program: str, order_id: str, goal: str | None, a
 def sql(instance: Instance, query: str, as_json: bool) -> None:
     """Read-only SQL over the tables."""
     with named_errors():
-        answer = instance.admin().sql(query)
+        answer = instance.tables().sql(query)
     if as_json:
         click.echo(json.dumps(answer["rows"], ensure_ascii=False))
         return

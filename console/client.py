@@ -1,6 +1,7 @@
 """The command line's end of the private port."""
 
 import http.client
+import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +16,11 @@ class NotRunning(Exception):
 
 
 class Refusal(Exception):
-    """The question was refused; the message says why."""
+    """The question was refused; the message says why, `code` says it to machines."""
+
+    def __init__(self, message: str, code: str = "refused") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class AdminClient:
@@ -60,6 +65,14 @@ class AdminClient:
             raise self._not_running(error) from error
         finally:
             connection.close()
+
+    def answers(self) -> bool:
+        """Whether anything listens on the private port."""
+        try:
+            with socket.create_connection((self._address.host, self._address.port), timeout=5):
+                return True
+        except OSError:
+            return False
 
     def _not_running(self, error: Exception) -> NotRunning:
         where = f"{self._address.host}:{self._address.port}"

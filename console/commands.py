@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from redis.exceptions import RedisError
@@ -16,6 +16,9 @@ from console.client import AdminClient, NotRunning, Refusal
 from console.entities import ChangedMeanwhile
 from schemas.problems import FileError
 from schemas.settings import Settings, load
+
+if TYPE_CHECKING:
+    from console.offline import Offline
 
 
 class Instance:
@@ -34,6 +37,13 @@ class Instance:
 
     def admin(self) -> AdminClient:
         return AdminClient(self.settings)
+
+    def tables(self) -> "AdminClient | Offline":
+        """Who answers questions about the tables: the running system, or the tables themselves where it is stopped."""
+        from console.offline import open_offline
+
+        admin = self.admin()
+        return admin if admin.answers() else open_offline(self.settings) or admin
 
 
 def environ() -> dict[str, str]:

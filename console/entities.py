@@ -10,8 +10,9 @@ import orjson
 from schemas import keys
 from schemas.entities import EntityEvent, EntityKey
 from schemas.entity_diff import Plan, diff
-from schemas.entity_file import parse_file
+from schemas.entity_file import EntityFile, parse_file
 from schemas.entity_keys import UrlChecks
+from schemas.problems import FileError, Problem
 from schemas.projection import MARK, version_line
 from tracker.destination import check_allowed_host, check_template
 
@@ -26,9 +27,18 @@ class ChangedMeanwhile(Exception):
 
 def plan_file(redis: Any, path: Path, at: int, terms_defaults: Mapping[str, object]) -> tuple[Plan, str]:
     """What applying the file would change, and the projection's mark that this holds for. Raises EntityError."""
-    file = parse_file(path.read_text("utf-8"), str(path), CHECKS)
+    file = read_entities(path)
     mark, records = read_projection(redis)
     return diff(records, file, at, terms_defaults), mark
+
+
+def read_entities(path: Path) -> EntityFile:
+    """What the file says. Raises FileError (EntityError, or where it cannot be read)."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError([Problem(str(path), None, "", f"cannot be read: {error}")]) from error
+    return parse_file(text, str(path), CHECKS)
 
 
 def read_projection(redis: Any) -> tuple[str, dict[EntityKey, Any]]:

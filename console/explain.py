@@ -61,7 +61,28 @@ class RedisProjection(Projection):
         return iter(())
 
 
-def explain(client: Any, redis: Any, program: str, order_id: str, goal: str | None) -> dict[str, Any] | None:
+class TableProjection(Projection):
+    """The same out of the tables, where no log server is running."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self._client = client
+
+    def get(self, kind: str, id: str) -> Any | None:
+        rows = self._client.query(
+            "SELECT data FROM entity_versions WHERE type = {kind:String} AND id = {id:String} "
+            "ORDER BY position DESC LIMIT 1",
+            parameters={"kind": kind, "id": id},
+        ).result_rows
+        return orjson.loads(rows[0][0]) if rows else None
+
+    def all(self, kind: str) -> Iterator[Any]:
+        return iter(())
+
+
+def explain(
+    client: Any, projection: Projection, program: str, order_id: str, goal: str | None
+) -> dict[str, Any] | None:
     """The credit in force as a mapping of the columns of `credits`, with `sale`, `goals` and all versions; None for a
     sale that nobody reported."""
     order = {"program": program, "order_id": order_id}
@@ -95,17 +116,17 @@ def explain(client: Any, redis: Any, program: str, order_id: str, goal: str | No
     if versions:
         answer = {**versions[0], "status": "decided"}
         known = {candidate["click_id"] for candidate in answer["candidates"]}
-        answer["candidates"] = _older(client, redis, sale, known) + answer["candidates"]
+        answer["candidates"] = _older(client, projection, sale, known) + answer["candidates"]
     return answer | {"sale": sale, "reports": reports, "versions": versions[1:], "goals": goals}
 
 
-def _older(client: Any, redis: Any, sale: dict[str, Any], known: set[str]) -> list[dict[str, Any]]:
+def _older(client: Any, projection: Projection, sale: dict[str, Any], known: set[str]) -> list[dict[str, Any]]:
     """Touches of the sale's visitors that the stored decision does not name."""
     store = Store(client)
     touches = store.touches(sale["program"], sale["visitors"]) if sale["visitors"] else []
     if all(touch.click_id in known for touch in touches):
         return []
-    catalog = Catalog(RedisProjection(redis))
+    catalog = Catalog(projection)
     at = int(datetime.fromisoformat(sale["ts"]).replace(tzinfo=UTC).timestamp() * 1000 + 0.5)
     judged = decide(
         Sale(sale["order_id"], at, sale["program"], sale["goal"], tuple(sale["visitors"])),

@@ -63,8 +63,10 @@ class Supervisor:
 
     def run(self, when_ready: Callable[[], None]) -> None:
         """Start everything, call `when_ready` once it answers, and stay until SIGTERM or SIGINT. Raises StartFailed."""
-        self._data.mkdir(parents=True, exist_ok=True)
-        (self._data / "log").mkdir(exist_ok=True)
+        try:
+            (self._data / "log").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartFailed(f"the data folder cannot be used: {error}") from error
         lock = self._lock()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(self, "_stopping", True))

@@ -181,7 +181,7 @@ class Conversions:
 class Limits:
     """Every queue, batch, body and rate, and what happens at the limit."""
 
-    url_bytes: int = setting(8192, kinds.integer(256, 65_536), "beyond it 414")
+    url_bytes: int = setting(8704, kinds.integer(256, 65_536), "beyond it 414; 8 kb for values, and room for the path")
     header_bytes: int = setting(16_384, kinds.integer(1024, 131_072), "all headers of a request; beyond it 431")
     header_count: int = setting(100, kinds.integer(10, 1000), "beyond it 431")
     body_bytes: int = setting(65_536, kinds.integer(1024, 16_777_216), "beyond it 413")

@@ -9,25 +9,39 @@ reports of the pixel by worker.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from schemas import api_keys
 from schemas.logs import logger
 from schemas.settings import Settings
 from tracker import destination, filters
+from tracker.answers import (
+    NO_STORE,
+    broken,
+    error_body,
+    field_error,
+    gone,
+    http_error,
+    json_response,
+    not_recorded,
+    unavailable,
+)
 from tracker.click_id import ClickIds, visitor_text
 from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
 from tracker.cookie import read_visitor
 from tracker.links import Links
+from tracker.pages import PIXEL
 from tracker.rates import Rates
 from tracker.redirect import parse_query
 from tracker.report_fields import (
@@ -43,9 +57,6 @@ from tracker.report_fields import (
 from tracker.reports import Outcome, Report
 from tracker.spool import Spool
 
-PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
-_NO_STORE = {"Cache-Control": "no-store"}
-_RETRY_AFTER_SECONDS = "2"
 _PROBLEMS_A_SECOND_MAX = 20
 TAG = Path(__file__).parent / "tag.js"
 
@@ -86,11 +97,11 @@ class Api:
                 Route("/v1/reversals", self.reverse, methods=["POST"]),
             ],
             exception_handlers={
-                FieldError: _field_error,
-                NotRecorded: _not_recorded,
-                HTTPException: _http_error,
-                ClientDisconnect: _gone,
-                Exception: _broken,
+                FieldError: field_error,
+                NotRecorded: not_recorded,
+                HTTPException: http_error,
+                ClientDisconnect: gone,
+                Exception: broken,
             },
         )
 
@@ -103,7 +114,7 @@ class Api:
                 pass  # counted where it happened
             except Exception as error:  # the page is a shop's: it gets its image
                 logger().error("pixel failed", exc_info=error)
-        return Response(PIXEL, media_type="image/gif", headers=_NO_STORE)
+        return Response(PIXEL, media_type="image/gif", headers=NO_STORE)
 
     async def _take_pixel(self, request: Request) -> None:
         params = _query(request)
@@ -111,12 +122,9 @@ class Api:
             self._check_rate(request)
             known, unknown = canonical(params)
             report = self._report(known, "pixel", self._visitor(request))
-            await self._submit_or_spool(report, unknown)
+            await self._submit_or_spool(report, _with_foreign_click_id(unknown, known, report))
         except FieldError as error:
-            # Of a program that nobody has there is nobody to show it to.
-            is_for_somebody = self._links.merchant_of(params.get("program", "")) is not None
-            if is_for_somebody and error.status != 429 and not self._problems.exceeded("", None, self._clock()):
-                await self._conversions.record_problem("pixel", params, error)
+            await self._keep_problem("pixel", params, error)
 
     async def tag(self, _request: Request) -> Response:
         return Response(
@@ -130,15 +138,33 @@ class Api:
         origin = request.headers.get("origin")
         if request.method == "OPTIONS":  # does not say yet which program
             is_allowed = destination.allowed(f"{origin}/", self._hosts_of_all()) is not None
-            return Response(status_code=204, headers={**(_cors(origin) if origin and is_allowed else {}), **_NO_STORE})
+            return Response(status_code=204, headers={**(_cors(origin) if origin and is_allowed else {}), **NO_STORE})
         self._check_rate(request)
         params = _as_object(await _json(request))
+        try:
+            await self._take_event(request, params, origin)
+        except FieldError as error:  # a beacon's sender never sees the answer
+            await self._keep_problem("tag", params, error)
+            raise
+        return Response(
+            status_code=204, headers={**(_cors(str(origin)) if origin not in (None, "null") else {}), **NO_STORE}
+        )
+
+    async def _take_event(self, request: Request, params: dict[str, Any], origin: str | None) -> None:
         known, unknown = canonical(params)
         report = self._report(known, "tag", self._visitor(request))
-        if origin is not None and not self._may_report(origin, report.program):
+        # "null" is said by pages that keep their address back: as good as nothing said.
+        if origin not in (None, "null") and not self._may_report(str(origin), report.program):
             raise FieldError(403, "origin_not_allowed", "this site is not among the program's allowed_hosts", "program")
-        await self._submit_or_spool(report, unknown)
-        return Response(status_code=204, headers={**(_cors(origin) if origin else {}), **_NO_STORE})
+        await self._submit_or_spool(report, _with_foreign_click_id(unknown, known, report))
+
+    async def _keep_problem(self, source: str, params: dict[str, Any], error: FieldError) -> None:
+        """For the merchant to see; of a program that nobody has there is nobody to show it to."""
+        shown = {name: value for name, value in params.items() if isinstance(value, str)}
+        is_for_somebody = self._links.merchant_of(shown.get("program", "")) is not None
+        if is_for_somebody and error.status != 429 and not self._problems.exceeded("", None, self._clock()):
+            with suppress(RedisError, OSError, TimeoutError):
+                await self._conversions.record_problem(source, shown, error)
 
     async def postback(self, request: Request) -> Response:
         """A merchant's server, as trackers know it: everything in the query or a form."""
@@ -155,6 +181,7 @@ class Api:
         merchant = self._merchant(token if isinstance(token, str) else "", "postback")
         known, unknown = canonical(params)
         report = self._report(known, "postback", None, merchant)
+        unknown = _with_foreign_click_id(unknown, known, report)
         return _answer(*await self._conversions.submit(report, unknown))
 
     async def convert(self, request: Request) -> Response:
@@ -163,7 +190,8 @@ class Api:
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             known, unknown = canonical(item)
-            return await self._conversions.submit(self._report(known, "api", None, merchant), unknown)
+            report = self._report(known, "api", None, merchant)
+            return await self._conversions.submit(report, _with_foreign_click_id(unknown, known, report))
 
         return await self._each(await _json(request), one)
 
@@ -280,18 +308,18 @@ class Api:
                 try:
                     outcome, conversion_id = await one(_as_object(item))
                 except FieldError as error:
-                    return {"status": "error", "http_status": error.status, **_error_body(error)}
+                    return {"status": "error", "http_status": error.status, **error_body(error)}
                 except NotRecorded:
-                    return {"status": "error", "http_status": 503, **_error_body(_unavailable())}
+                    return {"status": "error", "http_status": 503, **error_body(unavailable())}
                 if outcome == Outcome.CONFLICT:
-                    return {"status": "error", "http_status": 409, **_error_body(_conflict())}
+                    return {"status": "error", "http_status": 409, **error_body(_conflict())}
                 return {"status": outcome, "conversion_id": conversion_id}
 
         results = await asyncio.gather(*(guarded(item) for item in body))
         if results and all(result.get("http_status") == 503 for result in results):
             raise NotRecorded
         failed = any(result["status"] == "error" for result in results)
-        return _json_response({"results": results}, 207 if failed else 202)
+        return json_response({"results": results}, 207 if failed else 202)
 
 
 # Made anew each time: an exception that is raised again keeps the frames of all its tracebacks.
@@ -300,14 +328,17 @@ def _conflict() -> FieldError:
     return FieldError(409, "conversion_conflict", message, "order_id")
 
 
-def _unavailable() -> FieldError:
-    return FieldError(503, "not_recorded", "cannot record now; nothing was stored, try again")
-
-
 def _answer(outcome: str, conversion_id: str, created: int = 200) -> Response:
     if outcome == Outcome.CONFLICT:
         raise _conflict()
-    return _json_response({"status": outcome, "conversion_id": conversion_id}, created)
+    return json_response({"status": outcome, "conversion_id": conversion_id}, created)
+
+
+def _with_foreign_click_id(unknown: dict[str, str], known: Mapping[str, Any], report: Report) -> dict[str, str]:
+    """A click id that is none of ours is no evidence, but the merchant who sends the wrong thing wants to see it."""
+    if report.click_id is None and known.get("click_id"):
+        return {**unknown, "click_id": str(known["click_id"])}
+    return unknown
 
 
 def _query(request: Request) -> dict[str, str]:
@@ -349,45 +380,3 @@ def _cors(origin: str) -> dict[str, str]:
         "Access-Control-Allow-Headers": "content-type",
         "Vary": "Origin",
     }
-
-
-def _error_body(error: FieldError) -> dict[str, Any]:
-    return {"error": {"code": error.code, "message": error.message, "param": error.param}}
-
-
-def _json_response(content: Any, status: int, headers: Mapping[str, str] = _NO_STORE) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json", headers=dict(headers))
-
-
-async def _field_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, FieldError)
-    headers = dict(_NO_STORE)
-    if error.status in (429, 503):
-        headers["Retry-After"] = _RETRY_AFTER_SECONDS
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return _json_response(_error_body(error), error.status, headers)
-
-
-async def _not_recorded(request: Request, _error: Exception) -> Response:
-    return await _field_error(request, _unavailable())
-
-
-async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    codes = {
-        404: ("not_found", "there is nothing here"),
-        405: ("method_not_allowed", "this method is not served here"),
-    }
-    code, message = codes.get(error.status_code, ("request_malformed", error.detail))
-    body = {"error": {"code": code, "message": message, "param": None}}
-    return JSONResponse(body, error.status_code, headers={**(error.headers or {}), **_NO_STORE})
-
-
-async def _broken(_request: Request, _error: Exception) -> Response:
-    """A defect of ours; the server logs it."""
-    return _json_response(_error_body(FieldError(500, "internal_error", "this should not happen")), 500)
-
-
-async def _gone(_request: Request, _error: Exception) -> Response:
-    return PlainTextResponse("", 400)

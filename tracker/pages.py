@@ -11,5 +11,8 @@ NOT_FOUND = (
     b"<p>It is unknown, or it is not active any more. Please go back to the page it was on.</p>",
 )
 PREFETCH_REFUSED = (b"HTTP/1.1 503 Service Unavailable\r\n" + _NO_STORE, b"")
+PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+"""A transparent GIF of one pixel, 43 bytes."""
+
 NOT_KNOWN_YET = (b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + _NO_STORE, b"")
 UNAVAILABLE_METHOD = (b"HTTP/1.1 405 Method Not Allowed\r\nallow: GET, HEAD\r\n" + _NO_STORE, b"")

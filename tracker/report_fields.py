@@ -102,6 +102,8 @@ def read_order_id(value: Any) -> str:
     value = _number_as_text(value)
     if not isinstance(value, str):
         raise _malformed("order_id", "1 to 128 printable characters")
+    if len(value) > 128:  # before any pattern: those are quadratic in what they are given
+        raise _malformed("order_id", "1 to 128 printable characters")
     if value.strip().lower() in _NOTHING or _UNFILLED.fullmatch(value.strip()):
         raise FieldError(422, "order_id_invalid", "order_id is empty, a placeholder or an unexpanded macro", "order_id")
     return _printable(value, "order_id", 128)

@@ -19,6 +19,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from schemas.logs import logger
+from tracker.pages import PIXEL
 
 _REFUSALS = {
     400: (b"Bad Request", b"request_malformed"),
@@ -32,7 +33,9 @@ _BATCH_PATHS = (b"/v1/conversions", b"/v1/reversals")
 _PIPELINED_MAX = 128
 """Requests that wait on one connection for their turn; beyond it 429. Neither browsers nor proxies send two."""
 
-_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+_CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\r\n")
+_NOT_IN_TARGET = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xff]")
+_BLOTTED = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,8 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
                 return
             if self.timeout_keep_alive_task is not None:
                 self._unset_keepalive_if_required()
-            if self._awaits_request and not data.isascii():
-                data = _with_ascii_target(data)
+            if self._awaits_request and not (data.isascii() and len(data.translate(None, _CONTROLS)) == len(data)):
+                data = _with_clean_head(data)
             self._chunk_bytes = len(data)
             self._later_bytes += len(data)
             try:
@@ -310,9 +313,13 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
                 own.message_event.set()
             reason, code = _REFUSALS[status]
             body = b'{"error":{"code":"%b","message":"%b","param":null}}' % (code, reason)
+            media_type = b"application/json"
+            if self.url.startswith(b"/pixel.gif"):  # its page is a shop's: it gets its image, whatever happens
+                status, reason, media_type, body = 200, b"OK", b"image/gif", PIXEL
+            retry = b"retry-after: 1\r\n" if status == 429 else b""
             self._last_words = (
-                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-                b"cache-control: no-store\r\nconnection: close\r\n\r\n%b" % (status, reason, len(body), body)
+                b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
+                b"%bconnection: close\r\n\r\n%b" % (status, reason, media_type, len(body), retry, body)
             )
             if not is_waiting and (own is not None or not self._is_busy()):
                 self._hang_up()
@@ -363,10 +370,13 @@ def _origin_form(url: bytes) -> bytes:
     return rest[path_start.start() :] if path_start else b"/"
 
 
-def _with_ascii_target(data: bytes) -> bytes:
-    """Percent-encode in the request line what a browser would have: the parser refuses what is not ASCII there."""
-    line, end, rest = data.partition(b"\r\n")
-    return _BEYOND_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line) + end + rest
+def _with_clean_head(data: bytes) -> bytes:
+    """Percent-encode in the request line what a browser would have, and blot out control characters in headers: the
+    parser refuses both, and no click shall fail for what somebody put into it."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    line, line_end, headers = head.partition(b"\r\n")
+    line = _NOT_IN_TARGET.sub(lambda match: b"%%%02X" % match[0][0], line)
+    return line + line_end + headers.translate(_BLOTTED) + end + rest
 
 
 def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

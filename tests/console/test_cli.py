@@ -125,6 +125,20 @@ def test_decide_reads_standard_input_and_ends_with_2_at_a_malformed_case() -> No
     assert second == {"name": "y", "affiliate": None, "click_id": None, "method": "none", "losers": {}}
 
 
+def test_decide_takes_the_options_that_all_commands_take(tmp_path: Path) -> None:
+    case = '{"name": "y", "sale": {"order_id": "o", "ts": 1}}'
+    done = lastcookie("decide", "--json", "--data-dir", str(tmp_path), "-", stdin=case)
+    assert done.returncode == 0, done.stderr
+
+
+def test_apply_of_a_file_that_is_no_text_is_named(system: System, tmp_path: Path) -> None:
+    file = tmp_path / "latin.toml"
+    file.write_bytes(b'[[affiliate]]\nid = "\xe9"\n')
+    done = system.run("apply", str(file), check=False)
+    assert done.returncode == 2
+    assert "latin.toml" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_verify_config_names_every_error_with_its_line(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[server]\nworkers = "many"\n[attribution]\nwindow = "1 month"\n[nonsense]\n')

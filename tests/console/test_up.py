@@ -45,6 +45,9 @@ def test_ctrl_c_drains_stops_and_leaves_no_process_behind(start_system: Start) -
     assert system.process.wait(60) == 0
     assert _all_gone(children)
     assert not list((system.data_dir / "spool").glob("*/*.spool"))
+    rows = json.loads(system.run("sql", "SELECT click_id FROM clicks", "--json").stdout)  # stopped: the tables answer
+    assert rows == [{"click_id": click_id}]
+    assert system.run("explain", "shoes", "never", check=False).returncode == 1
     system.output.close()
     (system.folder / "output.txt").unlink()
     system.start()  # state survives: the click is there, once
@@ -117,6 +120,17 @@ def test_an_unknown_key_stops_the_start_with_file_line_and_accepted_keys(tmp_pat
     assert done.returncode == 2
     assert "config.toml:3" in done.stderr and "workers" in done.stderr
     assert not (tmp_path / "var").exists()
+
+
+def test_what_people_changed_of_the_demo_survives_a_restart(start_system: Start) -> None:
+    system = start_system()
+    system.apply(
+        f'[[link]]\ncode = "boots"\nprogram = "shoes"\naffiliate = "bob"\nurl = "{system.shop_url}/sneakers"\n'
+    )
+    system.stop()
+    system.start()
+    system.wait_for_rows("SELECT count() FROM links WHERE link = 'boots' AND affiliate = 'bob'", 1)
+    assert "/sneakers?" in system.get("/c/boots").headers["location"]
 
 
 def test_a_folder_with_a_long_path_works(tmp_path: Path) -> None:

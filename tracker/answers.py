@@ -1,0 +1,60 @@
+"""Answers of the edge's endpoints: one shape of error everywhere. Called by api.py."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from tracker.report_fields import FieldError
+
+NO_STORE = {"Cache-Control": "no-store"}
+_RETRY_AFTER_SECONDS = "2"
+
+
+def unavailable() -> FieldError:
+    return FieldError(503, "not_recorded", "cannot record now; nothing was stored, try again")
+
+
+def error_body(error: FieldError) -> dict[str, Any]:
+    return {"error": {"code": error.code, "message": error.message, "param": error.param}}
+
+
+def json_response(content: Any, status: int, headers: Mapping[str, str] = NO_STORE) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json", headers=dict(headers))
+
+
+async def field_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FieldError)
+    headers = dict(NO_STORE)
+    if error.status in (429, 503):
+        headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return json_response(error_body(error), error.status, headers)
+
+
+async def not_recorded(request: Request, _error: Exception) -> Response:
+    return await field_error(request, unavailable())
+
+
+async def http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {
+        404: ("not_found", "there is nothing here"),
+        405: ("method_not_allowed", "this method is not served here"),
+    }
+    code, message = codes.get(error.status_code, ("request_malformed", error.detail))
+    body = {"error": {"code": code, "message": message, "param": None}}
+    return JSONResponse(body, error.status_code, headers={**(error.headers or {}), **NO_STORE})
+
+
+async def broken(_request: Request, _error: Exception) -> Response:
+    """A defect of ours; the server logs it."""
+    return json_response(error_body(FieldError(500, "internal_error", "this should not happen")), 500)
+
+
+async def gone(_request: Request, _error: Exception) -> Response:
+    return PlainTextResponse("", 400)
