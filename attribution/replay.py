@@ -7,6 +7,7 @@ one that was given. What it reads is written by replay_source.py;
 what comes out is put together by replay_report.py. Called by the command line.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class _Open:
     merge_within_ms: int
 
 
-class _Judge:
+class _Judge(ABC):
     """What verifying and asking share: the rule, and that a sale is decided again when something comes late."""
 
     def __init__(self, history: History, past: PastCredits) -> None:
@@ -106,12 +107,13 @@ class _Judge:
         self._waiting: list[tuple[int, int, _Open]] = []
         self._count = 0
 
+    @abstractmethod
     def take(self, decision: Decision) -> Iterator[Judged]:
-        raise NotImplementedError
+        """The next decision in order."""
 
+    @abstractmethod
     def _again(self, opened: _Open, at: int) -> Iterator[Judged]:
-        """Something has come at `at`."""
-        raise NotImplementedError
+        """Something about a sale has come by `at`."""
 
     def catch_up(self, until: int | None) -> Iterator[Judged]:
         """Decide again what was waiting for a time before `until`, or at all."""
@@ -223,7 +225,7 @@ class _WhatIf(_Judge):
     def _judge(self, decision: Decision, evidence: Evidence, at: int, opened: _Open | None) -> Iterator[Judged]:
         credit = self._decide(decision, evidence, at)
         if decision.program in self.with_past:
-            self._past.add_instead(decision, credit, evidence.sale.ts)
+            self._past.add_instead(decision, credit, evidence.sale.ts, is_again=at > decision.decided_at)
         if opened is not None:
             self._wait(opened)
         elif decision.is_last:

@@ -19,6 +19,7 @@ from schemas.terms import Terms
 from schemas.what_if import changed
 
 _EVER = 2**62
+_CACHE = "PRAGMA cache_size = -65536"  # KiB that stay in memory
 _MAKE = (
     "CREATE TABLE past (program, order_id, goal, ts, affiliate, click_id, method, customer_id, since, until)",
     "CREATE INDEX past_customer ON past (program, customer_id) WHERE customer_id IS NOT NULL",
@@ -74,7 +75,7 @@ class PastCredits:
 
     def __init__(self) -> None:
         self._file = sqlite3.connect("", isolation_level=None)  # a temporary file, gone with the connection
-        for statement in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = OFF", *_MAKE):
+        for statement in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = OFF", _CACHE, *_MAKE, "BEGIN"):
             self._file.execute(statement)
 
     def close(self) -> None:
@@ -84,9 +85,10 @@ class PastCredits:
         """A decision as it was stored; its earlier version stands no more."""
         self._put(decision, decision.ts, decision.affiliate, decision.click_id, decision.method, decision.version > 1)
 
-    def add_instead(self, decision: Decision, credit: Credit, sale_ts: int) -> None:
-        """A credit in the place of the one that was decided."""
-        self._put(decision, sale_ts, credit.affiliate, credit.click_id, credit.method, True)
+    def add_instead(self, decision: Decision, credit: Credit, sale_ts: int, *, is_again: bool) -> None:
+        """A credit in the place of the one that was decided; `is_again`: one was put there before."""
+        is_known = is_again or decision.version > 1
+        self._put(decision, sale_ts, credit.affiliate, credit.click_id, credit.method, is_known)
 
     def _put(
         self, decision: Decision, ts: int, affiliate: str | None, click_id: str | None, method: str, is_known: bool

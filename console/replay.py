@@ -133,16 +133,25 @@ _MILLISECOND = datetime.fromtimestamp(0.001, UTC) - datetime.fromtimestamp(0, UT
 
 @contextmanager
 def _opened(output: Path | None) -> Iterator[Any]:
-    """The file to write to, opened before the work begins; standard output without one."""
+    """Where to write, opened before the work begins; a file gets its name when it is complete."""
     if output is None:
         yield sys.stdout.buffer
         return
+    is_special = output.exists() and not output.is_file()
+    target = output if is_special else output.with_name(f".{output.name}.part")
     try:
-        file = output.open("wb")
+        file = target.open("wb")
     except OSError as error:
         fail(f"{output}: {error.strerror or error}")
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except BaseException:
+        if not is_special:
+            target.unlink()
+        raise
+    if not is_special:
+        target.replace(output)
 
 
 def _watched(judged: Iterator[Judged], extent: Extent) -> Iterator[Judged]:

@@ -213,6 +213,14 @@ def test_a_report_that_came_before_the_decision_of_the_first_and_changed_nothing
     assert past.verify() == []
 
 
+def test_a_decision_that_fits_no_report_of_then_is_a_difference(past: Past) -> None:
+    past.click(0, "a1", "alice")
+    past.report(HOUR, "o1")
+    past.report(HOUR - 5, "o1", received=HOUR + 10)
+    past.decided(HOUR + 20, "o1", "alice", "a1", sold=HOUR - 1, candidates=[("a1", 0, "WON")])
+    assert [row["field"] for row in past.verify()] == ["ts"]
+
+
 def test_the_last_reports_value_counts(past: Past) -> None:
     past.report(HOUR, "o1", amount="10.00")
     past.decided(HOUR + 20, "o1", sold=HOUR)
@@ -354,6 +362,8 @@ def test_what_if_finds_evidence_that_changed_nothing_under_the_terms_of_then(pas
     past.report(HOUR, "o1", received=HOUR + 300, visitors=["v"])
     assert past.verify() == []
     assert past.what_if("window=90d") == {"o1": ("alice", "a1", "click")}
+    (row,) = (Tally().take(one) for one in past.judged("window=90d").values())
+    assert row is not None and row["why"] == "alice gets it by click"
 
 
 def test_views_that_were_worth_nothing_are_asked_about(past: Past) -> None:

@@ -98,10 +98,18 @@ def test_names_that_a_terminal_would_act_on_are_made_harmless(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("end", "message"), [("", "the answer broke off"), ("refuse", "memory limit")])
-def test_half_an_answer_is_none(monkeypatch: pytest.MonkeyPatch, end: str, message: str) -> None:
+def test_half_an_answer_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str, message: str) -> None:
     done = run(monkeypatch, [decision(1)], "--json", end=end)
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr
+    path = tmp_path / "answer.csv"
+    path.write_text("of yesterday")
+    assert run(monkeypatch, [decision(1)], "-o", str(path), end=end).exit_code == 2
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["of yesterday"]
+
+
+def test_the_output_may_be_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, [decision(1)], "-o", "/dev/null").exit_code == 0
 
 
 def test_a_bar_shows_how_far_it_is_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
