@@ -82,9 +82,11 @@ def engine_settings(memory_max: int, cores: int) -> dict[str, Any]:
         "max_bytes_ratio_before_external_sort": 0,
         "max_bytes_before_external_group_by": memory_max // 4,
         "max_bytes_ratio_before_external_group_by": 0,
-        "min_insert_block_size_bytes": memory_max // 12,
+        "min_insert_block_size_bytes": memory_max // 24,
         "min_insert_block_size_rows": 0,
         "input_format_parquet_memory_high_watermark": memory_max // 6,
+        "input_format_parquet_enable_row_group_prefetch": 0,
+        "use_index_for_in_with_subqueries": 0,
         # Mapped files would count as memory of this process.
         "storage_file_read_method": "pread",
         # Nearly every page holds a row that is wanted: reading in two steps costs more than it saves.
@@ -126,18 +128,23 @@ class _Run:
         clicks = self._open(asked.clicks, CLICKS)
         sales = self._open(asked.sales, SALES)
         _agree_on_programs(clicks, sales)
-        self.step("reading sales")
+        self._begin("reading sales")
         sales = self._load(sales, {})
         buckets, is_filtered = self._plan()
-        self.step("reading clicks")
+        self._begin("reading clicks")
         clicks = self._load(clicks, {"buckets": buckets, "is_filtered": is_filtered})
         skipped = self._judge_rows(clicks, sales)
-        self.step("deciding")
+        self._begin("deciding")
         self._decide(buckets)
-        self.step("writing")
+        self._begin("writing")
         self._write(output)
         [(count, unknown, credited)] = self._ask("attribute_sums")
         return Summary(count, unknown, credited, skipped)
+
+    def _begin(self, step: str) -> None:
+        """What the step before has freed goes back to the system at once."""
+        self.step(step)
+        self.client.command("SYSTEM JEMALLOC PURGE")
 
     def _run(self, name: str, **parameters: Any) -> None:
         self.client.command(query(name), parameters=parameters)
@@ -172,11 +179,12 @@ class _Run:
 
     def _plan(self) -> tuple[int, bool]:
         """In how many buckets the sales are decided; whether memory holds the set that leaves needless clicks out."""
-        self._run("attribute_heavy", sales_max=SALES_PER_KEY_MAX)
         [(sales, _, _)] = self._ask("attribute_problem_count", table="file_sales")
         memory_max = self.question.memory_max
-        buckets = 1 + sales * _BYTES_PER_SALE // (memory_max // 2)
-        return min(buckets, _BUCKETS_MAX), sales * _FILTER_BYTES_PER_SALE <= memory_max // 3
+        buckets = min(1 + sales * _BYTES_PER_SALE // (memory_max // 2), _BUCKETS_MAX)
+        for bucket in range(buckets):
+            self._run("attribute_heavy", sales_max=SALES_PER_KEY_MAX, bucket=bucket, buckets=buckets)
+        return buckets, sales * _FILTER_BYTES_PER_SALE <= memory_max // 3
 
     def _judge_rows(self, *files: FileInput) -> int:
         """How many rows were skipped; FileError if any may not be."""

@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 
+from console.commands import fail
 from schemas.durations import parse_duration
 from schemas.problems import FileError
 from schemas.terms import KEYS
@@ -28,7 +29,13 @@ from schemas.terms import KEYS
 _OWN_BYTES = 400_000_000
 """What this process takes beside what the engine counts: its programs, Python, and what is on its way to be freed."""
 
-_MEMORY_MIN = 600_000_000
+_ALLOCATOR = "dirty_decay_ms:1000,muzzy_decay_ms:0,percpu_arena:disabled,narenas:4"
+"""The engine's allocator gives back what is free after 1 s, not 5 s, and keeps less of it: 100 MB less at the peak."""
+
+_MEMORY_LIMIT_EXCEEDED = 241
+"""The engine's code."""
+
+_MEMORY_MIN = 700_000_000
 _POLL_SECONDS = 0.1
 
 
@@ -83,6 +90,9 @@ def attribute(
     as_json: bool,
 ) -> None:
     """Attribution over files alone (JSONL, CSV, Parquet by extension), no server needed."""
+    os.environ.setdefault("JE_MALLOC_CONF", _ALLOCATOR)  # read when the engine is loaded, by the next line
+    from clickhouse_connect.driver.exceptions import DatabaseError
+
     from attribution.file_input import accepted_extensions, find_format
     from attribution.files import Question
 
@@ -96,11 +106,11 @@ def attribute(
             _deliver(made, output)
     except FileError as error:
         click.echo(str(error), err=True)
-        click.echo("lastcookie: nothing was written", err=True)
-        sys.exit(2)
+        fail("nothing was written")
     except OSError as error:
-        click.echo(f"lastcookie: {error}", err=True)
-        sys.exit(2)
+        fail(str(error))
+    except DatabaseError as error:
+        fail(_explained(error), 1)
     if as_json:
         click.echo(json.dumps(summary), err=output is None)
     else:
@@ -109,6 +119,13 @@ def attribute(
         )
         skipped = f"; {summary['skipped']} rows skipped" if summary["skipped"] else ""
         click.echo(f"{summary['credited']} of {summary['sales']} sales credited{unknown}{skipped}", err=True)
+
+
+def _explained(error: Exception) -> str:
+    text = str(error).partition("DB::Exception: ")[2].partition("\n")[0] or str(error)
+    if getattr(error, "code", None) == _MEMORY_LIMIT_EXCEEDED:
+        return f"this needs more than --max-memory; nothing was written ({text})"
+    return f"the engine failed; nothing was written ({text})"
 
 
 @contextmanager

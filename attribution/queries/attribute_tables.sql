@@ -41,3 +41,10 @@ CREATE TABLE file_credits
     candidates Array(Tuple(click_id Nullable(String), affiliate String, ts Int64, kind String, reason String))
 )
 ENGINE = MergeTree ORDER BY row;
+
+-- Parts are read once each: merging them would be work for nothing.
+SYSTEM STOP MERGES file_sales;
+
+SYSTEM STOP MERGES file_clicks;
+
+SYSTEM STOP MERGES file_credits
