@@ -45,6 +45,9 @@ _BUCKETS_MAX = 250
 _BYTES_PER_SALE = 250
 """What a sale takes while its bucket is paired: hash table, and its best pair on its way through the sort."""
 
+_BYTES_PER_EXPLAINED_SALE = 1200
+"""The same with all its candidates."""
+
 _FILTER_BYTES_PER_SALE = 16
 _DURATION_MAX = 2**62
 
@@ -87,6 +90,7 @@ def engine_settings(memory_max: int, cores: int) -> dict[str, Any]:
         "input_format_parquet_memory_high_watermark": memory_max // 6,
         "input_format_parquet_enable_row_group_prefetch": 0,
         "use_index_for_in_with_subqueries": 0,
+        "output_format_parquet_row_group_size_bytes": memory_max // 16,
         # Mapped files would count as memory of this process.
         "storage_file_read_method": "pread",
         # Nearly every page holds a row that is wanted: reading in two steps costs more than it saves.
@@ -181,7 +185,8 @@ class _Run:
         """In how many buckets the sales are decided; whether memory holds the set that leaves needless clicks out."""
         [(sales, _, _)] = self._ask("attribute_problem_count", table="file_sales")
         memory_max = self.question.memory_max
-        buckets = min(1 + sales * _BYTES_PER_SALE // (memory_max // 2), _BUCKETS_MAX)
+        bytes_per_sale = _BYTES_PER_EXPLAINED_SALE if self.question.explain else _BYTES_PER_SALE
+        buckets = min(1 + sales * bytes_per_sale // (memory_max // 2), _BUCKETS_MAX)
         for bucket in range(buckets):
             self._run("attribute_heavy", sales_max=SALES_PER_KEY_MAX, bucket=bucket, buckets=buckets)
         return buckets, sales * _FILTER_BYTES_PER_SALE <= memory_max // 3
@@ -235,7 +240,10 @@ class _Run:
                 ",\n    " + ("toJSONString(candidates)" if format == "csv" else "candidates") + " AS candidates"
             )
         text = Template(query("attribute_output")).substitute(candidates=candidates)
-        self.client.command(text, parameters={"path": str(output), "format": ENGINE_FORMATS[format]})
+        # A row with all its candidates can be long: fewer of them at a time.
+        settings = {"max_block_size": 4096} if self.question.explain else {}
+        parameters = {"path": str(output), "format": ENGINE_FORMATS[format]}
+        self.client.command(text, parameters=parameters, settings=settings)
 
 
 def _agree_on_programs(clicks: FileInput, sales: FileInput) -> None:

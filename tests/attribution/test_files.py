@@ -389,6 +389,7 @@ BAD_CLICKS = [
     (click(ts="2026-01-01T00:00:00"), "ts: '2026-01-01T00:00:00' is neither"),
     (click(ts="2026-02-30T00:00:00Z"), "is neither"),
     (click(ts="2026-01-01T25:00:00Z"), "is neither"),
+    (click(ts="2026-01-00T00:00:00Z"), "is neither"),
     (click(ts="2026-13-01T00:00:00Z"), "is neither"),
     (click(ts="2026-01-01"), "is neither"),
     (click(ts=NOW * 1000), "is neither"),
