@@ -11,13 +11,12 @@ from typing import Any
 import orjson
 
 from attribution.credit import Credit, Sale, Touch
+from schemas import keys
 from schemas.terms import Terms, terms_at
 from schemas.terms import terms_hash as hash_of
 from schemas.version import ENGINE_VERSION
 
 KINDS = {"c": "click", "s": "soft", "v": "view"}
-SLACK_MS = 3_600_000
-"""Touch state outlives the window by this: a sale dated further back is decided from the tables."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def complete_touches(case: Case, versions: Sequence[Terms]) -> list[Touch] | Non
     if (
         case.has_gap
         or case.is_again
-        or case.received_at - case.sale.ts > SLACK_MS
+        or case.received_at - case.sale.ts > keys.TOUCH_SLACK_MS
         or (terms.rule, terms.repeat, terms.identity) != ("last_cookie", "window", "visitor")
         or any(version.view_window for version in versions)
         or any(state.startswith("#") for state in case.states.values())

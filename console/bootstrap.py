@@ -17,7 +17,6 @@ from schemas import keys
 from schemas.projection import MARK
 from schemas.reversals import reversal_content
 
-_GAP_TTL_MS = 400 * 86_400_000
 _CHUNK = 2000
 _CLAIMS_AT_ONCE = 200_000
 _TABLES = ("clicks", "reports", "credit_versions")
@@ -120,7 +119,7 @@ def bootstrap(redis: Any, client: Any, shards: int) -> None:
     epoch = max(client.query(f"SELECT max(epoch) FROM {table}").result_rows[0][0] for table in _TABLES)
     for shard in range(shards):
         if had_clicks:
-            redis.set(keys.gap(shard), "the log server had lost its state", px=_GAP_TTL_MS)
+            redis.set(keys.gap(shard), "the log server had lost its state", px=keys.GAP_TTL_MS)
         redis.set(keys.ready(shard), epoch + 1, nx=True)
 
 

@@ -78,3 +78,9 @@ ENTITIES = "lc{e}:entities"
 
 PROJECTION = "lc{e}:projection"
 """Hash: `type:id` -> the current record, and `@` -> id of the last entry it holds."""
+
+TOUCH_SLACK_MS = 3_600_000
+"""Touches are kept this much longer than the window: a sale dated further back is decided from the tables."""
+
+GAP_TTL_MS = 400 * 86_400_000
+"""How long a gap marker stays: no cookie, and so no touch, lives longer."""

@@ -45,10 +45,8 @@ _FOLLOW_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 1.0
 _SNAPSHOT_SECONDS = 1.0
 _FIRST_LINKS_SECONDS = 2.0
-_DAY_MS = 86_400_000
 WORKERS_A_NODE = 32
 """Worker numbers of machine n begin at n times this (click ids have room for 1,024 in all)."""
-_GAP_TTL_MS = 400 * _DAY_MS
 
 
 def steady_clock(now_ms: Callable[[], int]) -> Callable[[], int]:
@@ -93,7 +91,7 @@ class Worker:
             batch_events_max=limits.batch_clicks_max,
             in_flight_max=limits.clicks_in_flight_max,
             touches_max=limits.touches_per_visitor,
-            gap_ttl_ms=_GAP_TTL_MS,
+            gap_ttl_ms=keys.GAP_TTL_MS,
         )
         self.log = Log(redis_url, settings.redis.shards, log_limits, self.spool, lambda: self._may_grow, self.counters)
         ids = load_keys(folder / "click-id.keys", os.urandom(48))

@@ -15,6 +15,7 @@ from zlib import crc32
 
 import orjson
 
+from schemas import keys
 from schemas.durations import parse_duration
 from schemas.entities import EntityKey, LinkState, link_state, membership_id
 from schemas.projection import Projection
@@ -23,8 +24,6 @@ from tracker.destination import Template, compile_click_param, compile_template
 
 _ROUTES_MAX = 200_000
 _NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
-STATE_SLACK_MS = 3_600_000
-"""Touches are kept this much longer than the window: sales dated up to an hour back still find them."""
 
 
 @dataclass(slots=True)
@@ -129,7 +128,7 @@ class Links:
         return route
 
     def _prepare(self, route: Route, terms: Terms) -> None:
-        route.ttl_ms = self._program_ttl_ms.get(route.program, 0) + STATE_SLACK_MS
+        route.ttl_ms = self._program_ttl_ms.get(route.program, 0) + keys.TOUCH_SLACK_MS
         route.duplicate_within_ms = terms.duplicate_within
         route.line_fields = fields(program=route.program, affiliate=route.affiliate, link=route.link, kind=route.kind)
         route.touch_head = f"{route.affiliate} {route.link or '-'} {route.kind[0]} ".encode()

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from attribution.case import SLACK_MS, Case, complete_touches, credit_line, read_case
+from attribution.case import Case, complete_touches, credit_line, read_case
 from attribution.credit import Candidate, Credit, Reason, Sale, Touch
+from schemas.keys import TOUCH_SLACK_MS
 from schemas.terms import parse_versions, terms_hash
 
 AT = 1_767_225_600_000
@@ -45,14 +46,14 @@ def test_the_touches_of_several_visitors_are_put_together() -> None:
     [
         {"has_gap": True},
         {"is_again": True},
-        {"received_at": AT + SLACK_MS + 1},
+        {"received_at": AT + TOUCH_SLACK_MS + 1},
         {"states": {"v": f"#1\n{STATE}"}},
         {"states": {"w": STATE, "v": f"#12\n{STATE}"}},
     ],
 )
 def test_touches_that_may_not_be_all_are_not_taken_for_it(changed: dict[str, Any]) -> None:
     assert complete_touches(case(**changed), DEFAULTS) is None
-    assert complete_touches(case(received_at=AT + SLACK_MS), DEFAULTS) is not None
+    assert complete_touches(case(received_at=AT + TOUCH_SLACK_MS), DEFAULTS) is not None
 
 
 @pytest.mark.parametrize(
