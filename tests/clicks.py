@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def click(
         return Event(orjson.dumps(row), done)
     touch = f"{affiliate} {link or '-'} c {(affiliate + link + 'xxxxxxxx')[:8]} {at} {click_id(number)}"
     key = keys.touches(shard, program, visitor)
-    return Event(orjson.dumps(row), done, key.encode(), touch.encode(), ttl_ms, duplicate_within_ms)
+    return Event(orjson.dumps(row), done, key.encode(), touch.encode(), (ttl_ms, duplicate_within_ms))
 
 
 def refusal(number: int) -> Event:
@@ -88,7 +89,7 @@ async def append(shard: Shard, *events: Event) -> list[bool]:
     loop = asyncio.get_running_loop()
     told: list[asyncio.Future[bool]] = [loop.create_future() for _ in events]
     for event, future in zip(events, told, strict=True):
-        shard.append(event._replace(done=future.set_result))
+        shard.append(replace(event, done=future.set_result))
     return list(await asyncio.gather(*told))
 
 

@@ -31,6 +31,7 @@ from tracker.conversions import Conversions
 from tracker.links import Links
 from tracker.log import Limits, Log
 from tracker.rates import Rates
+from tracker.reader import Seen, seen_in
 from tracker.redirect import Redirect
 from tracker.reports import Outcome, Report
 from tracker.spool import Spool
@@ -42,10 +43,8 @@ START = 1_790_000_000_000
 class Asked:
     """A request as the redirect sees it, and what it answered."""
 
-    target: bytes
-    headers: dict[bytes, bytes]
+    seen: Seen
     answered: "asyncio.Future[bytes]"
-    method: bytes = b"GET"
     peer: str = "203.0.113.9"
     scheme: str = "https"
 
@@ -148,7 +147,7 @@ class Story:
         headers = {b"host": b"track.example", b"user-agent": PERSON.encode()}
         if cookie:
             headers[b"cookie"] = f"lc={cookie}".encode()
-        asked = Asked(path.encode(), headers, self.loop.create_future())
+        asked = Asked(seen_in(b"GET", path.encode(), headers), self.loop.create_future())
         self.redirect.click(asked)
         return await asked.answered
 

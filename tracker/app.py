@@ -55,7 +55,9 @@ def steady_clock(now_ms: Callable[[], int]) -> Callable[[], int]:
 
     def clock() -> int:
         nonlocal last
-        last = max(last, now_ms())
+        now = now_ms()
+        if now > last:
+            last = now
         return last
 
     return clock
@@ -81,7 +83,7 @@ class Worker:
         self.redis = connect_redis(settings, redis_url)
         folder = settings.data.dir
         self._snapshot = folder / "links" / "links.snapshot"
-        self.links = Links(load_snapshot(self._snapshot))
+        self.links = Links(load_snapshot(self._snapshot), settings.redis.shards)
         self._snapshot_position = self.links.projection.position
         self._may_grow = True
         limits = settings.limits

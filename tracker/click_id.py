@@ -50,10 +50,12 @@ class _Key:
         self.encrypt = cipher.encryptor().update
         self.decrypt = cipher.decryptor().update
         self.prefix = bytes([number])
-        self.tag_secret = secret[16:]
+        self._keyed = blake2b(self.prefix, digest_size=7, key=secret[16:])
 
     def tag(self, block: bytes, program: bytes) -> bytes:
-        return blake2b(self.prefix + block + program, digest_size=7, key=self.tag_secret).digest()
+        tag = self._keyed.copy()  # a new one each time costs 0.6 µs more
+        tag.update(block + program)
+        return tag.digest()
 
 
 class ClickIds:
@@ -86,7 +88,12 @@ class ClickIds:
 
 def visitor_text(visitor: bytes) -> str:
     """A visitor's 8 bytes as the 11 characters of cookie and tables."""
-    return b2a_base64(visitor, newline=False).translate(_URL_SAFE)[:11].decode()
+    return visitor_ascii(visitor).decode()
+
+
+def visitor_ascii(visitor: bytes) -> bytes:
+    """The same as bytes."""
+    return b2a_base64(visitor, newline=False).translate(_URL_SAFE)[:11]
 
 
 def visitor_bytes(text: bytes) -> bytes | None:

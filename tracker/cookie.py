@@ -20,7 +20,7 @@ def read_visitor(header: bytes | None, name: bytes) -> bytes | None:
     return None
 
 
-def set_cookie_header(name: str, max_age_seconds: int) -> tuple[bytes, bytes]:
+def set_cookie_header(name: bytes, max_age_seconds: int) -> tuple[bytes, bytes]:
     """What stands before and after the visitor in a `Set-Cookie` header line.
 
     `Secure` also on http://localhost (Chromium stores it there), no `Partitioned`: a partitioned cookie of the blog's
@@ -28,4 +28,4 @@ def set_cookie_header(name: str, max_age_seconds: int) -> tuple[bytes, bytes]:
     """
     max_age = min(max_age_seconds, MAX_AGE_SECONDS_MAX)
     tail = f"; Path=/; HttpOnly; Secure; SameSite=None; Max-Age={max_age}\r\n"
-    return f"set-cookie: {name}=".encode(), tail.encode()
+    return b"set-cookie: %b=" % name, tail.encode()

@@ -28,7 +28,8 @@ _NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVW
 
 @dataclass(slots=True)
 class Route:
-    """What one link does. `prefix` is None where the destination has to be put together for each click."""
+    """What one link does. `prefix` is None where the destination has to be put together for each click; `windows` are
+    for how long a touch is kept and how soon after another it is a duplicate, in ms; a key head is for each shard."""
 
     state: LinkState
     program: str = ""
@@ -48,17 +49,18 @@ class Route:
     line_fields: bytes = b""
     url_field: bytes = b""
     duplicate_key: bytes = b""
+    program_bytes: bytes = b""
     touch_head: bytes = b""
-    touch_key_head: bytes = b""
-    ttl_ms: int = 0
-    duplicate_within_ms: int = 0
+    touch_key_heads: tuple[bytes, ...] = ()
+    windows: tuple[int, int] = (0, 0)
 
 
 class Links:
     """The projection and the routes made from it."""
 
-    def __init__(self, projection: Projection) -> None:
+    def __init__(self, projection: Projection, shards: int = 1) -> None:
         self.projection = projection
+        self._shards = range(shards)
         self.routes: dict[bytes, Route] = {}
         self.window_ms_max = 0
         self.is_loaded = projection.position > 0
@@ -128,8 +130,10 @@ class Links:
         return route
 
     def _prepare(self, route: Route, terms: Terms) -> None:
-        route.ttl_ms = self._program_ttl_ms.get(route.program, 0) + keys.TOUCH_SLACK_MS
-        route.duplicate_within_ms = terms.duplicate_within
+        ttl_ms = self._program_ttl_ms.get(route.program, 0) + keys.TOUCH_SLACK_MS
+        route.windows = (ttl_ms, terms.duplicate_within)
+        route.program_bytes = route.program.encode()
+        route.touch_key_heads = tuple(keys.touches(shard, route.program, "").encode() for shard in self._shards)
         route.line_fields = fields(program=route.program, affiliate=route.affiliate, link=route.link, kind=route.kind)
         route.touch_head = f"{route.affiliate} {route.link or '-'} {route.kind[0]} ".encode()
         assert route.template is not None

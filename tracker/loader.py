@@ -10,7 +10,7 @@ A batch that the engine refuses is halved down to its bad rows, which go to `dea
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +22,7 @@ from schemas import keys
 from schemas.failpoints import failpoint
 from schemas.lease import LEASE_MS, RENEW_MS, Lease, LeaseLost
 from schemas.logs import logger
-from tracker.rows import ID_OF, Row, Splicer, row_id
+from tracker.rows import ID_OF, Splicer, place_of, row_id, stream_of
 
 ROLE = "loader"
 _ACK = (Path(__file__).parent / "ack.lua").read_text()
@@ -64,10 +64,14 @@ class Stream(NamedTuple):
     readers: tuple[str, ...]
 
 
-class Batch(NamedTuple):
-    """Entries of one stream: their rows, the ids of the first and the last. `is_cut`: more is waiting."""
+Group = tuple[str, str]
+"""A table and a month of receipt: one insert each, so that each is one block of one partition."""
 
-    rows: list[Row]
+
+class Batch(NamedTuple):
+    """Entries of one stream: their rows as lines, the ids of the first and the last. `is_cut`: more is waiting."""
+
+    rows: dict[Group, list[bytes]]
     first: str
     last: str
     is_replay: bool
@@ -150,16 +154,17 @@ class Loader:
         rows = batch.rows
         if batch.is_replay or is_watched or position is None:
             rows = self._unknown(rows)
-        for (table, _month), group in _grouped(rows).items():
-            self._insert(table, group)
+        for (table, _month), lines in rows.items():
+            self._insert(table, lines)
             failpoint("loader_between_tables")
         failpoint("loader_before_ack")
         self._acknowledge(stream, batch.last)
         if careful_until is not None and _id(batch.last) >= _id(careful_until):
             del self._careful_until[stream.name]
         self.is_behind = self.is_behind or batch.is_cut
-        self.counters["rows_loaded"] += len(rows)
-        return len(rows)
+        loaded = sum(map(len, rows.values()))
+        self.counters["rows_loaded"] += loaded
+        return loaded
 
     def finish(self) -> None:
         """Load what is left, within reason where others still append, and give the role back."""
@@ -170,37 +175,43 @@ class Loader:
 
     def _next_batch(self, stream: Stream, position: str) -> Batch | None:
         """The entries behind the position, as many as fit a batch."""
-        rows: list[Row] = []
-        first, last, size, is_replay = "", position, 0, False
+        rows: dict[Group, list[bytes]] = {}
+        first, last, size, count, is_replay = "", position, 0, 0, False
         while True:
             entries = self._redis.xrange(stream.name, f"({last}", count=_ENTRIES_AT_ONCE)
             for stream_id, fields in entries:
                 size += sum(map(len, fields.values()))
-                if rows and (len(rows) >= self._rows_max or size > self._bytes_max):
+                if first and (count >= self._rows_max or size > self._bytes_max):
                     return Batch(rows, first, last, is_replay, True)
                 last = stream_id.decode()
                 first = first or last
                 is_replay = is_replay or b"replay" in fields
-                rows += self._splicer.rows(stream.name, self._epochs[stream.shard], last, fields)
+                month = _month(int(last.partition("-")[0]) // 86_400_000)
+                for table, lines in self._splicer.lines(stream.name, self._epochs[stream.shard], last, fields):
+                    rows.setdefault((table, month), []).extend(lines)
+                    count += len(lines)
             if len(entries) < _ENTRIES_AT_ONCE:
                 return Batch(rows, first, last, is_replay, False) if first else None
 
-    def _unknown(self, rows: Sequence[Row]) -> list[Row]:
+    def _unknown(self, rows: dict[Group, list[bytes]]) -> dict[Group, list[bytes]]:
         """The rows whose id is neither in their table nor in an earlier row."""
-        unknown: list[Row] = []
-        total = len(rows)
-        for table, group in _by_table(rows).items():
-            ids = [row_id(row) for row in group]
-            seen = self._stored(table, group, ids) if table in ID_OF else set()
-            for id, row in zip(ids, group, strict=True):
-                if id not in seen:
-                    seen.add(id)
-                    unknown.append(row)
-        self.counters["rows_known_already"] += total - len(unknown)
+        unknown: dict[Group, list[bytes]] = {}
+        seen: dict[str, set[str]] = {}
+        for (table, month), lines in rows.items():
+            ids = [row_id(table, line) for line in lines]
+            known = seen.setdefault(table, set())
+            if table in ID_OF:
+                known |= self._stored(table, lines, ids)
+            for id, line in zip(ids, lines, strict=True):
+                if id not in known:
+                    known.add(id)
+                    unknown.setdefault((table, month), []).append(line)
+                else:
+                    self.counters["rows_known_already"] += 1
         return unknown
 
-    def _stored(self, table: str, rows: Sequence[Row], ids: list[str]) -> set[str]:
-        since = min(_row_time(row) for row in rows) - 3_600_000
+    def _stored(self, table: str, lines: Sequence[bytes], ids: list[str]) -> set[str]:
+        since = min(map(_row_time, lines)) - 3_600_000
         query = (
             f"SELECT {ID_OF[table]} FROM {table} WHERE {ID_OF[table]} IN {{ids:Array(String)}} "
             "AND received_at >= fromUnixTimestamp64Milli({since:Int64})"
@@ -212,34 +223,33 @@ class Loader:
             self._lease.renew()
         return stored
 
-    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+    def _insert(self, table: str, lines: Sequence[bytes]) -> None:
         try:
             if table not in ID_OF:
                 raise DatabaseError(f"there is no table {table}", code=60)
-            block = b"\n".join(row.line for row in rows)
             self._lease.renew()
-            self._client.raw_insert(table, insert_block=block, fmt="JSONEachRow", settings=_INSERT_SETTINGS)
+            self._client.raw_insert(table, insert_block=b"\n".join(lines), fmt="JSONEachRow", settings=_INSERT_SETTINGS)
         except DatabaseError as error:
             if table in ID_OF and not _is_about_rows(error):
                 raise
-            if len(rows) == 1:
-                self._bury(table, rows[0], str(error))
+            if len(lines) == 1:
+                self._bury(table, lines[0], str(error))
                 return
-            half = len(rows) // 2
-            self._insert(table, rows[:half])
-            self._insert(table, rows[half:])
+            half = len(lines) // 2
+            self._insert(table, lines[:half])
+            self._insert(table, lines[half:])
 
-    def _bury(self, table: str, row: Row, reason: str) -> None:
+    def _bury(self, table: str, line: bytes, reason: str) -> None:
         self.counters["dead_letters"] += 1
-        stream, _, _ = row.line.rpartition(b',"stream":"')[2].partition(b'"')
+        stream, stream_id = stream_of(line), place_of(line)
         letter = {
-            "letter_id": f"{stream.decode('utf-8', 'replace')}/{row.stream_id}",
-            "received_at": row.stream_id.partition("-")[0],
+            "letter_id": f"{stream}/{stream_id}",
+            "received_at": stream_id.partition("-")[0],
             "table": table,
             "reason": reason[:1000],
-            "row": row.line.decode("utf-8", "replace"),
-            "stream": stream.decode("utf-8", "replace"),
-            "stream_id": row.stream_id,
+            "row": line.decode("utf-8", "replace"),
+            "stream": stream,
+            "stream_id": stream_id,
         }
         known = self._client.query(
             "SELECT count() FROM dead_letters WHERE letter_id = {id:String}",
@@ -302,31 +312,15 @@ def _is_about_rows(error: DatabaseError) -> bool:
     return error.code in _BAD_DATA_CODES or (error.code is None and "codec can't decode" in str(error))
 
 
-def _grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows by table and month of receipt: one insert each, so that each is one block of one partition."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        day = int(row.stream_id.partition("-")[0]) // 86_400_000
-        groups.setdefault((row.table, _month(day)), []).append(row)
-    return groups
-
-
 @lru_cache(maxsize=64)
 def _month(day: int) -> str:
     return time.strftime("%Y%m", time.gmtime(day * 86_400))
 
 
-def _by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.table, []).append(row)
-    return groups
-
-
-def _row_time(row: Row) -> int:
+def _row_time(line: bytes) -> int:
     """The earliest time in ms that the row can have been received at: its own, or that of its entry."""
     try:
-        values = orjson.loads(row.line)
+        values = orjson.loads(line)
         return min(int(values.get("received_at", 0)), int(values.get("ts", values.get("at", 0))))
     except (orjson.JSONDecodeError, ValueError):
         return 0

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -25,15 +25,16 @@ _PROBE_SECONDS = 1.0
 _REPLAY_SECONDS = 2.0
 
 
-class Event(NamedTuple):
-    """A row for the log; clicks that may earn credit carry the touch they leave. `done` is told: durable or not."""
+@dataclass(slots=True)
+class Event:
+    """A row for the log; clicks that may earn credit carry the touch they leave, for how long it is kept and how soon
+    after another it is a duplicate (`windows`, ms). `done` is told whether it is durable."""
 
     line: bytes
     done: Done
     touch_key: bytes = b""
     touch: bytes = b""
-    ttl_ms: int = 0
-    duplicate_within_ms: int = 0
+    windows: tuple[int, int] = (0, 0)
     is_refusal: bool = False
 
 
@@ -185,7 +186,7 @@ class Shard:
         groups: dict[tuple[int, int], list[Event]] = {}
         for event in events:
             if event.touch_key:
-                groups.setdefault((event.ttl_ms, event.duplicate_within_ms), []).append(event)
+                groups.setdefault(event.windows, []).append(event)
         touched = [event for group in groups.values() for event in group]
         call = [b"EVALSHA", self._digest, b"%d" % (3 + len(touched)), *self._keys]
         call += [event.touch_key for event in touched]
@@ -217,13 +218,13 @@ class Log:
         self.spool = spool
         self._counters = counters
 
-    def append(self, visitor: str, event: Event) -> None:
-        """Record an event on the visitor's shard."""
-        self.shards[self.shard_of(visitor)].append(event)
+    def append(self, shard: int, event: Event) -> None:
+        """Record an event on a shard."""
+        self.shards[shard].append(event)
 
-    def shard_of(self, visitor: str) -> int:
+    def shard_of(self, visitor: bytes) -> int:
         """The shard that keeps this visitor."""
-        return 0 if len(self.shards) == 1 else keys.shard_of_visitor(visitor, len(self.shards))
+        return 0 if len(self.shards) == 1 else keys.shard_of_visitor(visitor.decode(), len(self.shards))
 
     async def mend(self, submit: Callable[[Any], Awaitable[bool]]) -> None:
         """For ever: probe broken shards, and drain the spool when all are well. `submit` takes spooled reports."""
@@ -284,12 +285,12 @@ def _record(shard: int, event: Event) -> list[Any]:
         event.line.decode(),
         event.touch_key.decode(),
         event.touch.decode(),
-        event.ttl_ms,
-        event.duplicate_within_ms,
+        *event.windows,
         event.is_refusal,
     ]
 
 
 def _event(record: list[Any]) -> Event:
     _, _, line, key, touch, ttl_ms, duplicate_within_ms, is_refusal = record
-    return Event(line.encode(), lambda _: None, key.encode(), touch.encode(), ttl_ms, duplicate_within_ms, is_refusal)
+    windows = (ttl_ms, duplicate_within_ms)
+    return Event(line.encode(), lambda _: None, key.encode(), touch.encode(), windows, is_refusal)

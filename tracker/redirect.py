@@ -13,15 +13,15 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from schemas import keys
 from schemas.settings import Settings
 from tracker import destination, filters
-from tracker.click_id import ClickIds, visitor_text
+from tracker.click_id import ClickIds, visitor_ascii
 from tracker.cookie import read_visitor, set_cookie_header
 from tracker.links import Links, Route, duplicate_key, fields
 from tracker.log import Event, Log
 from tracker.pages import NOT_FOUND, NOT_KNOWN_YET, PREFETCH_REFUSED, UNAVAILABLE_METHOD
 from tracker.rates import Rates
+from tracker.reader import Seen
 from tracker.spool import Done
 
 SUB_IDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "ref")
@@ -31,11 +31,9 @@ _PARAMETERS_MAX = 200
 
 
 class Request(Protocol):
-    """What the redirect needs of a request; header names in lower case, several of one name joined."""
+    """What the redirect needs of a request."""
 
-    method: bytes
-    target: bytes
-    headers: dict[bytes, bytes]
+    seen: Seen
     peer: str
     scheme: str
 
@@ -47,14 +45,12 @@ class Click:
     """One click as it is worked out, step by step."""
 
     __slots__ = (
-        "agent",
         "at",
         "consents",
         "duplicate_key",
         "flags",
         "id",
         "ip",
-        "is_prefetch",
         "parameters",
         "query",
         "request",
@@ -65,9 +61,10 @@ class Click:
     )
     id: bytes
     visitor: bytes
-    is_prefetch: bool
-    consents: bool
+    flags: list[str]
     sets_cookie: bool
+    url: str
+    duplicate_key: bytes
 
     def __init__(
         self, request: Request, route: Route, at: int, ip: str, query: bytes, parameters: dict[str, str]
@@ -78,10 +75,7 @@ class Click:
         self.ip = ip
         self.query = query
         self.parameters = parameters
-        self.flags: list[str] = []
-        self.agent = b""
-        self.url = ""
-        self.duplicate_key = b""
+        self.consents = not query or parameters.get("consent") != "0"
 
 
 class Redirect:
@@ -107,7 +101,7 @@ class Redirect:
         self._random_bytes = random_bytes
         self._worker = worker
         self._counters = counters
-        self._cookie_name = settings.cookie.name
+        self._cookie_name = settings.cookie.name.encode()
         self._respects_gpc = settings.cookie.gpc == "no_cookie"
         self._ip_mode: filters.IpMode = settings.privacy.ip  # type: ignore[assignment]
         self._keeps_user_agent = settings.privacy.user_agent == "keep"
@@ -117,13 +111,16 @@ class Redirect:
 
     def click(self, request: Request) -> None:
         """Answer a request for /c/… or /a/…: record it, then send the reader on."""
-        if request.method not in (b"GET", b"HEAD"):
+        seen = request.seen
+        if seen.method not in (b"GET", b"HEAD"):
             request.respond(*UNAVAILABLE_METHOD)
             return
         now = self._clock()
-        path, _, query = request.target.partition(b"?")
+        path, _, query = seen.target.partition(b"?")
         route = self._links.routes.get(path) or self._links.find(path, now)
-        ip = filters.client_ip(request.peer, request.headers.get(b"x-forwarded-for"), self._proxies)
+        ip = request.peer
+        if seen.forwarded_for:
+            ip = filters.client_ip(ip, seen.forwarded_for, self._proxies)
         click = Click(request, route, now, ip, query, parse_query(query) if query else {})
         if route.state == "ok" and (route.expires is None or route.expires > now):
             self._record(click)
@@ -141,66 +138,66 @@ class Redirect:
     def _record(self, click: Click) -> None:
         self._identify(click)
         route = click.route
-        owner = visitor_text(click.visitor) if click.consents else ""
+        owner = visitor_ascii(click.visitor) if click.consents else b""
         shard = self._log.shard_of(owner)
         sequence = self.sequences[shard]
-        click.id = self._ids.mint(click.at, self._worker, sequence, click.visitor, route.program.encode())
+        click.id = self._ids.mint(click.at, self._worker, sequence, click.visitor, route.program_bytes)
         location = self._destination(click)
         line = self._line(click, owner, sequence)
-        self.sequences[shard] += 1
+        self.sequences[shard] = sequence + 1
         answer = self._answer(click, location, owner)
         self._counters["clicks"] += 1
         if click.flags:
             for flag in click.flags:
                 self._counters[f"clicks_flagged:{flag}"] += 1
-            self._log.append(owner, Event(line, answer))
+            self._log.append(shard, Event(line, answer))
         else:
-            key = click.duplicate_key or duplicate_key(route, click.url)
-            touch = b"%b%b %d %b" % (route.touch_head, key, click.at, click.id)
-            touch_key = keys.touches(shard, route.program, owner).encode()
-            self._log.append(owner, Event(line, answer, touch_key, touch, route.ttl_ms, route.duplicate_within_ms))
+            touch = b"%b%b %d %b" % (route.touch_head, click.duplicate_key, click.at, click.id)
+            touch_key = route.touch_key_heads[shard] + owner
+            self._log.append(shard, Event(line, answer, touch_key, touch, route.windows))
 
     def _identify(self, click: Click) -> None:
         """Whose click it is, whether he gets a cookie, and the flags that say why it earns nothing."""
-        request, flags = click.request, click.flags
-        get = request.headers.get
-        is_bot, click.agent = _agent(get(b"user-agent", b"")[: filters.USER_AGENT_BYTES_MAX])
-        if is_bot:
-            flags.append("bot")
-        click.is_prefetch = filters.is_prefetch(request.headers)
-        if click.is_prefetch or request.method == b"HEAD":
-            flags.append("prefetch")
-        click.consents = click.parameters.get("consent") != "0"
-        if not click.consents:
-            flags.append("no_consent")
-        proto = filters.forwarded_proto(request.scheme, request.peer, get(b"x-forwarded-proto"), self._proxies)
-        is_safe = proto == "https" or is_local_host(get(b"host", b""))
-        wants_cookie = not (self._respects_gpc and get(b"sec-gpc") == b"1")
+        request, seen, consents = click.request, click.request.seen, click.consents
+        reader, proto = seen.reader, request.scheme
+        if reader.proto:
+            proto = filters.forwarded_proto(proto, request.peer, reader.proto, self._proxies)
+        is_safe = reader.is_local or proto == "https"
+        wants_cookie = consents and not (reader.wants_no_cookie and self._respects_gpc)
         visitor = None
-        if is_safe and wants_cookie and click.consents:
-            visitor = read_visitor(get(b"cookie"), self._cookie_name.encode())
-        if (
-            not is_safe
-            or not filters.is_navigation(get(b"sec-fetch-mode"), get(b"sec-fetch-dest"))
-            or self._rates.exceeded(click.ip, visitor, click.at)
-        ):
-            flags.append("blocked")
-        click.visitor = visitor or (self._random_bytes(8) if click.consents else bytes(8))
+        if seen.cookie and is_safe and wants_cookie:
+            visitor = read_visitor(seen.cookie, self._cookie_name)
+        click.visitor = visitor or (self._random_bytes(8) if consents else bytes(8))
+        is_prefetch = reader.is_prefetch or seen.method == b"HEAD"
+        is_blocked = self._rates.exceeded(click.ip, visitor, click.at) or not (is_safe and reader.is_navigation)
         # Link checkers, prefetchers and embedded requests get no cookie; a bot may have one.
-        click.sets_cookie = wants_cookie and click.consents and "prefetch" not in flags and "blocked" not in flags
+        click.sets_cookie = wants_cookie and not is_prefetch and not is_blocked
+        click.flags = flags = []
+        if reader.is_bot:
+            flags.append("bot")
+        if is_prefetch:
+            flags.append("prefetch")
+        if not consents:
+            flags.append("no_consent")
+        if is_blocked:
+            flags.append("blocked")
 
-    def _answer(self, click: Click, location: bytes, owner: str) -> Done:
+    def _answer(self, click: Click, location: bytes, owner: bytes) -> Done:
         """What to do once the click is recorded."""
         respond = click.request.respond
-        if click.is_prefetch:
+        if click.request.seen.reader.is_prefetch:
             head, body = PREFETCH_REFUSED
-        else:
-            cookie = b""
-            if click.sets_cookie:
-                before, after = _set_cookie(self._cookie_name, self._links.window_ms_max // 1000)
-                cookie = before + owner.encode() + after
-            head = b"HTTP/1.1 302 Found\r\nlocation: %b\r\n%bcache-control: no-store\r\n" % (location, cookie)
+        elif click.sets_cookie:
+            before, after = _set_cookie(self._cookie_name, self._links.window_ms_max // 1000)
+            head = b"HTTP/1.1 302 Found\r\nlocation: %b\r\n%b%b%bcache-control: no-store\r\n" % (
+                location,
+                before,
+                owner,
+                after,
+            )
             body = b""
+        else:
+            head, body = b"HTTP/1.1 302 Found\r\nlocation: %b\r\ncache-control: no-store\r\n" % location, b""
 
         def answer(is_durable: bool) -> None:
             if not is_durable:
@@ -212,74 +209,81 @@ class Redirect:
     def _destination(self, click: Click) -> bytes:
         """Where the reader goes; notes in `click.url` where that is without the click id, as it is stored."""
         route, parameters = click.route, click.parameters
-        template = route.template
-        if to := parameters.get("to"):
-            allowed = destination.allowed(to, route.allowed_hosts)
-            if allowed is not None:
-                click.url = allowed
-                return self._with_click_id(click, allowed)
-            self._refuse(click, "deep_link", to)
-            template = route.landing
-        elif route.prefix is not None:
+        to = parameters.get("to")
+        if route.prefix is not None and not to:
             click.url, click.duplicate_key = route.plain_url, route.duplicate_key
             if click.consents:
                 return b"%b%b%b" % (route.prefix, click.id, route.suffix)
             return route.plain_url.encode()
+        url, location = self._put_together(click, to)
+        click.url, click.duplicate_key = url, duplicate_key(route, url)
+        return location.encode()
+
+    def _put_together(self, click: Click, to: str | None) -> tuple[str, str]:
+        """The destination that differs from click to click, without and with the click id."""
+        route, parameters, template = click.route, click.parameters, click.route.template
+        if to:
+            allowed = destination.allowed(to, route.allowed_hosts)
+            if allowed is not None:
+                return allowed, self._with_click_id(click, allowed)
+            self._refuse(click, "deep_link", to)
+            template = route.landing
         assert template is not None
         values = _sub_ids(parameters)
         values |= {"program": route.program, "affiliate": route.affiliate, "link": route.link, "ts": str(click.at)}
-        click.url = template.expand(values)
+        url = template.expand(values)
         if "click_id" in template.macros:
-            return template.expand({**values, "click_id": click.id.decode() if click.consents else ""}).encode()
-        return self._with_click_id(click, click.url)
+            return url, template.expand({**values, "click_id": click.id.decode() if click.consents else ""})
+        return url, self._with_click_id(click, url)
 
     @staticmethod
-    def _with_click_id(click: Click, url: str) -> bytes:
+    def _with_click_id(click: Click, url: str) -> str:
         if not click.consents:
-            return url.encode()
-        return destination.with_click_id(url, click.route.click_param, click.id.decode()).encode()
+            return url
+        return destination.with_click_id(url, click.route.click_param, click.id.decode())
 
-    def _line(self, click: Click, owner: str, sequence: int) -> bytes:
+    def _line(self, click: Click, owner: bytes, sequence: int) -> bytes:
         """The row of `clicks`. Address and user agent come first: there the loader looks (rows.py); the flags come
         last: there the script puts `duplicate` (append_clicks.lua)."""
-        route, referrer = click.route, click.request.headers.get(b"referer")
-        more = _json_member("referrer", referrer[:_TEXT_BYTES_MAX]) if referrer else b""
+        route, seen = click.route, click.request.seen
+        more = _referrer_member(seen.referrer) if seen.referrer else b""
         if click.query:
             more += fields(**_sub_ids(click.parameters), query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
-        more += route.url_field if click.duplicate_key else fields(url=click.url)
-        return b'%b"click_id":"%b","ts":"%d",%b%b%b"visitor":"%b","sequence":%d,"flags":%b}' % (
-            self._sender(click),
+        more += route.url_field if click.url is route.plain_url else fields(url=click.url)
+        return b'{"ip":"%b",%b"click_id":"%b","ts":"%d",%b%b%b"visitor":"%b","sequence":%d,"flags":%b}' % (
+            _stored(click.ip, self._ip_mode),
+            seen.reader.agent,
             click.id,
             click.at,
             route.line_fields,
             self._identity,
             more,
-            owner.encode(),
+            owner,
             sequence,
             orjson.dumps(click.flags) if click.flags else b"[]",
         )
 
-    def _sender(self, click: Click) -> bytes:
-        return b'{"ip":"%b",%b' % (filters.ip_for_storage(click.ip, self._ip_mode).encode(), click.agent)
-
     def _refuse(self, click: Click, reason: str, url: str = "") -> None:
         """Record why a link, or a deep link, was not followed."""
         self._counters[f"refusals:{reason}"] += 1
-        route, headers = click.route, click.request.headers
+        route, seen = click.route, click.request.seen
         # Of a click the loader needs it for device, system and browser, and leaves it out then.
-        agent = headers.get(b"user-agent", b"") if self._keeps_user_agent else b""
-        _, click.agent = _agent(agent[: filters.USER_AGENT_BYTES_MAX])
-        line = self._sender(click) + fields(
-            refusal_id=self._random_bytes(12).hex(),
-            ts=str(click.at),
-            program=route.program,
-            affiliate=route.affiliate,
-            link=route.link,
-            reason=reason,
-            url=url[:_TEXT_BYTES_MAX],
-            referrer=headers.get(b"referer", b"")[:_TEXT_BYTES_MAX].decode("utf-8", "replace"),
+        agent = seen.reader.agent if self._keeps_user_agent else b'"user_agent":"",'
+        line = b'{"ip":"%b",%b%b' % (
+            _stored(click.ip, self._ip_mode),
+            agent,
+            fields(
+                refusal_id=self._random_bytes(12).hex(),
+                ts=str(click.at),
+                program=route.program,
+                affiliate=route.affiliate,
+                link=route.link,
+                reason=reason,
+                url=url[:_TEXT_BYTES_MAX],
+                referrer=seen.referrer[:_TEXT_BYTES_MAX].decode("utf-8", "replace"),
+            ),
         )
-        self._log.append("", Event(line[:-1] + b"}", lambda _: None, is_refusal=True))
+        self._log.append(0, Event(line[:-1] + b"}", lambda _: None, is_refusal=True))
 
     @staticmethod
     def _answer_dead_link(route: Route, request: Request) -> None:
@@ -315,28 +319,15 @@ def _sub_ids(parameters: dict[str, str]) -> dict[str, str]:
     }
 
 
-@lru_cache(maxsize=1024)
-def is_local_host(host: bytes) -> bool:
-    """Whether a Host header names this machine, where plain http is as safe as https."""
-    name = host.decode("latin-1").lower()
-    if name.startswith("["):
-        return name.startswith("[::1]")
-    name = name.partition(":")[0]
-    octets = name.split(".")
-    is_loopback = len(octets) == 4 and octets[0] == "127" and all(octet.isdigit() for octet in octets)
-    return name == "localhost" or name.endswith(".localhost") or is_loopback
-
-
 _set_cookie = lru_cache(maxsize=64)(set_cookie_header)
 
 
-@lru_cache(maxsize=8192)
-def _agent(user_agent: bytes) -> tuple[bool, bytes]:
-    """Whether a user agent is a bot's, and its member of the row. Memoised: few are new (2 µs saved a click)."""
-    return filters.is_bot(user_agent), _json_member("user_agent", user_agent)
+@lru_cache(maxsize=16_384)
+def _stored(ip: str, mode: filters.IpMode) -> bytes:
+    return filters.ip_for_storage(ip, mode).encode()
 
 
 @lru_cache(maxsize=2048)
-def _json_member(name: str, value: bytes) -> bytes:
-    """A JSON member with a comma behind it; memoised, as referrers recur."""
-    return b'"%b":%b,' % (name.encode(), orjson.dumps(value.decode("utf-8", "replace")))
+def _referrer_member(referrer: bytes) -> bytes:
+    """The row's member with a comma behind it; memoised, as referrers recur."""
+    return b'"referrer":%b,' % orjson.dumps(referrer[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))

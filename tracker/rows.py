@@ -25,12 +25,11 @@ BRINGS_RECEIVED_AT = frozenset(("reports", "conversion_versions"))
 IGNORED_FIELDS = frozenset(("decide", "replay", "late"))
 
 
-class Row(NamedTuple):
-    """A line for a table, and its place in the log."""
+class Lines(NamedTuple):
+    """Completed lines for a table: each is a row, and says last where in the log it stood."""
 
     table: str
-    line: bytes
-    stream_id: str
+    lines: list[bytes]
 
 
 class Splicer:
@@ -51,53 +50,59 @@ class Splicer:
         device, os, browser = agent
         return _members(device=device, os=os, browser=browser)
 
-    def rows(self, stream: str, epoch: int, stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Row]:
-        """The rows of one entry."""
+    def lines(self, stream: str, epoch: int, stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Lines]:
+        """The lines of one entry, by table."""
         milliseconds = stream_id.partition("-")[0].encode()
         number = 0
         for name, value in fields.items():
             table = name.decode()
             if table in IGNORED_FIELDS:
                 continue
-            tail = b',"stream":"%b","epoch":%d,"stream_id":"%b.' % (
-                stream.encode(),
-                epoch,
-                stream_id.encode(),
-            )
             received = b"" if table in BRINGS_RECEIVED_AT else b',"received_at":"%b"' % milliseconds
-            for line in value.split(b"\n"):
-                place = f"{stream_id}.{number}"
-                extra = self._sender(line) if table == "clicks" else b""
-                if table == "clicks" and not self._keeps_user_agent:
-                    line = _without_user_agent(line)
-                yield Row(table, b'%b%b%d"%b%b}' % (line[:-1], tail, number, received, extra), place)
-                number += 1
+            tail = b',"stream":"%b","epoch":%d%b' % (stream.encode(), epoch, received)
+            place = b',"stream_id":"%b.' % stream_id.encode()
+            complete = self._complete_click if table == "clicks" else _complete
+            lines = value.split(b"\n")
+            yield Lines(table, [complete(line, tail, place, n) for n, line in enumerate(lines, number)])
+            number += len(lines)
 
-    def _sender(self, line: bytes) -> bytes:
-        """Country and agent of a click: its line begins `{"ip":"…","user_agent":"…","click_id"` (redirect.py)."""
+    def _complete_click(self, line: bytes, tail: bytes, place: bytes, number: int) -> bytes:
+        """With country and agent: a click's line begins `{"ip":"…","user_agent":"…","click_id"` (redirect.py)."""
         ip_end = line.find(b'"', 7)
         agent_end = line.find(b'","click_id":', ip_end)
-        if not line.startswith(b'{"ip":"') or agent_end < 0:
-            return b""
-        return self._country(line[7:ip_end]) + self._agent(line[ip_end + 16 : agent_end])
+        if agent_end < 0 or line[:7] != b'{"ip":"':
+            return _complete(line, tail, place, number)
+        country, agent = self._country(line[7:ip_end]), self._agent(line[ip_end + 16 : agent_end])
+        if not self._keeps_user_agent:
+            line = line[: ip_end + 2] + line[agent_end + 2 :]
+        return b'%b%b%b%b%b%d"}' % (line[:-1], country, agent, tail, place, number)
 
 
-def row_id(row: Row) -> str:
-    """The id of a row by its table's expression; the stream id where the line cannot be read."""
+def _complete(line: bytes, tail: bytes, place: bytes, number: int) -> bytes:
+    return b'%b%b%b%d"}' % (line[:-1], tail, place, number)
+
+
+def place_of(line: bytes) -> str:
+    """Where in the log a completed line stood: its last member, id of the entry and number in it."""
+    return line[line.rindex(b'"stream_id":"') + 13 : -2].decode()
+
+
+def stream_of(line: bytes) -> str:
+    """The stream of a completed line."""
+    return line.rpartition(b',"stream":"')[2].partition(b'"')[0].decode("utf-8", "replace")
+
+
+def row_id(table: str, line: bytes) -> str:
+    """The id of a row by its table's expression; its place in the log where the line cannot be read."""
     try:
-        values = orjson.loads(row.line)
+        values = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return row.stream_id
-    if row.table == "conversion_versions":
+        return place_of(line)
+    if table == "conversion_versions":
         return f"{values.get('conversion_id')}/{values.get('revision')}"
-    return str(values.get(ID_OF[row.table], row.stream_id)) if row.table in ID_OF else row.stream_id
+    id = values.get(ID_OF.get(table))
+    return place_of(line) if id is None else str(id)
 
 
 def _members(**values: str) -> bytes:
     return b"," + orjson.dumps(values)[1:-1]
-
-
-def _without_user_agent(line: bytes) -> bytes:
-    start = line.find(b'"user_agent":')
-    end = line.find(b'"click_id":', start)
-    return line[:start] + line[end:] if 0 <= start < end else line

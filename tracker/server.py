@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from schemas.logs import logger
 from tracker.pages import PIXEL
+from tracker.reader import PLAIN_BYTES_MAX, PLAIN_HEADERS_MAX, Seen, plain, seen_in
 
 _REFUSALS = {
     400: (b"Bad Request", b"request_malformed"),
@@ -66,26 +67,22 @@ class ClickRequest:
     __slots__ = (
         "_protocol",
         "disconnected",
-        "headers",
         "keep_alive",
-        "method",
         "peer",
         "response_complete",
         "scheme",
-        "target",
+        "seen",
     )
     message_event = _Nothing
 
-    def __init__(self, protocol: Any, keep_alive: bool) -> None:
+    def __init__(self, protocol: Any, seen: Seen, keep_alive: bool) -> None:
         self._protocol = protocol
+        self.peer: str = protocol.peer
+        self.scheme: str = protocol.scheme
+        self.seen = seen
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
-        self.method: bytes = protocol.parser.get_method()
-        self.target: bytes = protocol.url
-        self.headers = _as_dict(protocol.headers)
-        self.peer: str = protocol.client[0] if protocol.client else ""
-        self.scheme: str = protocol.scheme
 
     def respond(self, head: bytes, body: bytes) -> None:
         """Answer: `head` is status line and headers, each line ended."""
@@ -104,6 +101,9 @@ class _Refused(Exception):
 def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLimits) -> type[HttpToolsProtocol]:
     """The protocol class for one worker."""
     head_bytes_max = limits.url_bytes + limits.header_bytes
+    plain_bytes_max = min(PLAIN_BYTES_MAX, limits.url_bytes, limits.header_bytes)
+    if limits.header_count < PLAIN_HEADERS_MAX:
+        plain_bytes_max = 0  # the parser counts
 
     class ClickProtocol(HttpToolsProtocol):
         _since: float | None = None
@@ -117,6 +117,7 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
         _body_bytes_max = 0
         _is_in_head = False
         _awaits_request = True
+        peer = ""
         _is_deaf = False
         """What comes now is thrown away: when the answers that are due are given, the connection ends."""
         _has_ended = False
@@ -125,6 +126,7 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.peer = self.client[0] if self.client else ""
             self._since = self.loop.time()
 
         def eof_received(self) -> bool:  # type: ignore[override]
@@ -142,8 +144,14 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
                 return
             if self.timeout_keep_alive_task is not None:
                 self._unset_keepalive_if_required()
-            if self._awaits_request and not (data.isascii() and len(data.translate(None, _CONTROLS)) == len(data)):
-                data = _with_clean_head(data)
+            if self._awaits_request:
+                if not self._is_busy() and (seen := plain(data, plain_bytes_max)) is not None:
+                    self._since = None
+                    self.cycle = request = ClickRequest(self, seen, True)  # type: ignore[assignment]
+                    self.handle_click(request)
+                    return
+                if not data.isascii() or len(data.translate(None, _CONTROLS)) < len(data):
+                    data = _with_clean_head(data)
             self._chunk_bytes = len(data)
             self._later_bytes += len(data)
             try:
@@ -219,7 +227,8 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
 
         def _begin_click(self) -> None:
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-            earlier, request = self.cycle, ClickRequest(self, keep_alive)
+            seen = seen_in(self.parser.get_method(), self.url, _as_dict(self.headers))
+            earlier, request = self.cycle, ClickRequest(self, seen, keep_alive)
             self.cycle = request  # type: ignore[assignment]
             if earlier is None or earlier.response_complete:
                 handle_click(request)
@@ -245,12 +254,16 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             if self.flow.write_paused:  # a client that asks on and on without reading
                 self.transport.abort()
                 return
-            date = self.server_state.default_headers[0][1] if self.server_state.default_headers else b""
-            connection = b"" if request.keep_alive else b"connection: close\r\n"
-            shown = b"" if request.method == b"HEAD" else body
-            self.transport.write(
-                b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (head, date, len(body), connection, shown)
-            )
+            dates = self.server_state.default_headers
+            date = dates[0][1] if dates else b""
+            if request.keep_alive and not body:
+                self.transport.write(b"%bdate: %b\r\ncontent-length: 0\r\n\r\n" % (head, date))
+            else:
+                connection = b"" if request.keep_alive else b"connection: close\r\n"
+                shown = b"" if request.seen.method == b"HEAD" else body
+                self.transport.write(
+                    b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (head, date, len(body), connection, shown)
+                )
             self.server_state.total_requests += 1
             if not request.keep_alive:
                 self.transport.close()

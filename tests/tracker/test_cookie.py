@@ -49,16 +49,16 @@ def test_any_header_is_read(header: bytes) -> None:
 
 @given(st.binary(min_size=8, max_size=8))
 def test_what_is_set_is_read_back(visitor: bytes) -> None:
-    before, after = set_cookie_header("lc", 60)
+    before, after = set_cookie_header(b"lc", 60)
     header = (before + visitor_text(visitor).encode() + after).removeprefix(b"set-cookie: ")
     assert read_visitor(header, b"lc") == visitor
 
 
 def test_the_attributes_are_those_of_the_interface() -> None:
     """Secure always, SameSite=None, and no Partitioned."""
-    before, after = set_cookie_header("lc", 2_592_000)
+    before, after = set_cookie_header(b"lc", 2_592_000)
     assert before + b"X" + after == b"set-cookie: lc=X; Path=/; HttpOnly; Secure; SameSite=None; Max-Age=2592000\r\n"
 
 
 def test_no_cookie_lives_longer_than_400_days() -> None:
-    assert b"Max-Age=34560000\r\n" in set_cookie_header("lc", 500 * 86_400)[1]
+    assert b"Max-Age=34560000\r\n" in set_cookie_header(b"lc", 500 * 86_400)[1]

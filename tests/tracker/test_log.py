@@ -46,7 +46,7 @@ async def append_to(log: Log, *events: Any) -> list[bool]:
     told: list[asyncio.Future[bool]] = [loop.create_future() for _ in events]
     for event, future in zip(events, told, strict=True):
         visitor = orjson.loads(event.line).get("visitor", "")
-        log.append(visitor, event._replace(done=future.set_result))
+        log.append(log.shard_of(visitor.encode()), replace(event, done=future.set_result))
     return list(await asyncio.gather(*told))
 
 
@@ -294,7 +294,7 @@ def test_one_dead_shard_leaves_the_others_working(log_server: LogServer, log_ser
         log.shards[1]._url = other.url
         task = mending(log)
         await until(lambda: log.shards[2].is_up)
-        visitors = {log.shard_of(f"visitor-{n:03}"): f"visitor-{n:03}" for n in range(50)}
+        visitors = {log.shard_of(f"visitor-{n:03}".encode()): f"visitor-{n:03}" for n in range(50)}
         clicks = [click(n, visitors[n], shard=n) for n in range(3)]
         assert await append_to(log, *clicks) == [True] * 3
         assert ids(log_server, 3).keys() == {click_id(0), click_id(2)}
@@ -414,12 +414,12 @@ def test_closing_waits_for_what_was_accepted(log_server: LogServer, tmp_path: Pa
     async def test() -> None:
         log, told = make_log(log_server, tmp_path), []
         await log.shards[0].open()
-        log.append("visitor-one", click(1, done=told.append))
+        log.append(0, click(1, done=told.append))
         await log.close(5)
         assert told == [True]
         log_server.freeze()
         try:
-            log.append("visitor-one", click(2))
+            log.append(0, click(2))
             started = time.monotonic()
             await log.close(0.1)
             assert time.monotonic() - started < 0.2

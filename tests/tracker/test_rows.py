@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 import pytest
@@ -20,23 +20,30 @@ from tracker.click_id import ClickIds
 from tracker.links import Links
 from tracker.log import Event
 from tracker.rates import Rates
+from tracker.reader import seen_in
 from tracker.redirect import Redirect
 from tracker.reports import Report, merge
-from tracker.rows import ID_OF, IGNORED_FIELDS, Row, Splicer, row_id
+from tracker.rows import ID_OF, IGNORED_FIELDS, Splicer, place_of, row_id
 
 
 def splicer(keeps_user_agent: bool = True) -> Splicer:
     return Splicer(lambda ip: f"country of {ip}", lambda agent: ("phone", agent, "Firefox"), keeps_user_agent)
 
 
+class Row(NamedTuple):
+    table: str
+    line: bytes
+
+
 def rows(fields: Mapping[bytes, bytes], keeps_user_agent: bool = True, id: str = "1767225600123-4") -> list[Row]:
-    return list(splicer(keeps_user_agent).rows("lc{0}:clicks", 3, id, fields))
+    of_entry = splicer(keeps_user_agent).lines("lc{0}:clicks", 3, id, fields)
+    return [Row(table, line) for table, lines in of_entry for line in lines]
 
 
 def test_each_line_becomes_a_row_with_its_place_in_the_log() -> None:
     lines = b"\n".join((click(1).line, click(2).line))
     found = rows({b"clicks": lines, b"refusals": refusal(3).line, b"replay": b"1", b"decide": b"{", b"late": b"{"})
-    assert [(row.table, row.stream_id) for row in found] == [
+    assert [(row.table, place_of(row.line)) for row in found] == [
         ("clicks", "1767225600123-4.0"),
         ("clicks", "1767225600123-4.1"),
         ("refusals", "1767225600123-4.2"),
@@ -94,7 +101,7 @@ def test_agents_and_addresses_are_looked_up_once() -> None:
     asked: list[str] = []
     once = Splicer(lambda ip: asked.append(ip) or "", lambda agent: (asked.append(agent) or "", "", ""), True)  # type: ignore[func-returns-value]
     for _ in range(3):
-        list(once.rows("s", 1, "1-0", {b"clicks": click(1).line}))
+        list(once.lines("s", 1, "1-0", {b"clicks": click(1).line}))
     assert len(asked) == 2
 
 
@@ -107,13 +114,13 @@ def test_agents_and_addresses_are_looked_up_once() -> None:
         ("conversion_versions", b'{"conversion_id":"a","revision":2}', "a/2"),
         ("credit_versions", b'{"credit_id":"a/1"}', "a/1"),
         ("entity_versions", b'{"version_id":"7"}', "7"),
-        ("clicks", b"not JSON", "1-0.0"),
-        ("clicks", b"{}", "1-0.0"),
-        ("nonsense", b'{"click_id":"a"}', "1-0.0"),
+        ("clicks", b'not JSON,"stream_id":"1-0.0"}', "1-0.0"),
+        ("clicks", b'{"stream_id":"1-0.0"}', "1-0.0"),
+        ("nonsense", b'{"click_id":"a","stream_id":"1-0.0"}', "1-0.0"),
     ],
 )
 def test_a_row_is_named_as_its_table_names_it(table: str, line: bytes, id: str) -> None:
-    assert row_id(Row(table, line, "1-0.0")) == id
+    assert row_id(table, line) == id
 
 
 # Fields and columns
@@ -124,11 +131,11 @@ PLACE = {"stream", "epoch", "stream_id"}
 class Request:
     """A click with everything that a click can have."""
 
-    method, peer, scheme = b"GET", "198.51.100.7", "https"
+    peer, scheme = "198.51.100.7", "https"
     headers: ClassVar = {b"user-agent": b"Firefox", b"referer": b"https://blog.example/", b"host": b"track.example"}
 
     def __init__(self, target: bytes) -> None:
-        self.target = target
+        self.seen = seen_in(b"GET", target, self.headers)
 
     def respond(self, head: bytes, body: bytes) -> None:
         pass
@@ -140,10 +147,10 @@ class Recorder:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
 
-    def shard_of(self, visitor: str) -> int:
+    def shard_of(self, visitor: bytes) -> int:
         return 0
 
-    def append(self, visitor: str, event: Event) -> None:
+    def append(self, shard: int, event: Event) -> None:
         self.lines.append(event.line)
 
 
