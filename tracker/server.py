@@ -227,7 +227,7 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
 
         def _begin_click(self) -> None:
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-            seen = seen_in(self.parser.get_method(), self.url, _as_dict(self.headers))
+            seen = seen_in(self.parser.get_method(), self.url, self.headers)
             earlier, request = self.cycle, ClickRequest(self, seen, keep_alive)
             self.cycle = request  # type: ignore[assignment]
             if earlier is None or earlier.response_complete:
@@ -390,13 +390,3 @@ def _with_clean_head(data: bytes) -> bytes:
     line, line_end, headers = head.partition(b"\r\n")
     line = _NOT_IN_TARGET.sub(lambda match: b"%%%02X" % match[0][0], line)
     return line + line_end + headers.translate(_BLOTTED) + end + rest
-
-
-def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers by lower-case name; those given several times joined, as HTTP allows."""
-    by_name = dict(headers)
-    if len(by_name) < len(headers):
-        for name in by_name:
-            values = [value for key, value in headers if key == name]
-            by_name[name] = (b"; " if name == b"cookie" else b", ").join(values)
-    return by_name
