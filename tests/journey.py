@@ -144,9 +144,9 @@ class Story:
         return self.visitors[-1]
 
     async def ask(self, path: str, cookie: str) -> bytes:
-        headers = {b"host": b"track.example", b"user-agent": PERSON.encode()}
+        headers = [(b"host", b"track.example"), (b"user-agent", PERSON.encode())]
         if cookie:
-            headers[b"cookie"] = f"lc={cookie}".encode()
+            headers.append((b"cookie", f"lc={cookie}".encode()))
         asked = Asked(seen_in(b"GET", path.encode(), headers), self.loop.create_future())
         self.redirect.click(asked)
         return await asked.answered

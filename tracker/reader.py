@@ -109,11 +109,12 @@ def _of_block(block: bytes) -> Reader | None:
     return reader_of(headers) if is_plain else None
 
 
-def seen_in(method: bytes, target: bytes, headers: dict[bytes, bytes]) -> Seen:
+def seen_in(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> Seen:
     """The same of a request that the parser has read; names in lower case."""
-    get = headers.get
+    by_name = _as_dict(headers)
+    get = by_name.get
     return Seen(
-        method, target, reader_of(headers), get(b"cookie", b""), get(b"referer", b""), get(b"x-forwarded-for", b"")
+        method, target, reader_of(by_name), get(b"cookie", b""), get(b"referer", b""), get(b"x-forwarded-for", b"")
     )
 
 
@@ -142,3 +143,13 @@ def is_local_host(host: bytes) -> bool:
     octets = name.split(".")
     is_loopback = len(octets) == 4 and octets[0] == "127" and all(octet.isdigit() for octet in octets)
     return name == "localhost" or name.endswith(".localhost") or is_loopback
+
+
+def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by lower-case name; those given several times joined, as HTTP allows."""
+    by_name = dict(headers)
+    if len(by_name) < len(headers):
+        for name in by_name:
+            values = [value for key, value in headers if key == name]
+            by_name[name] = (b"; " if name == b"cookie" else b", ").join(values)
+    return by_name

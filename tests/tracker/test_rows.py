@@ -132,7 +132,11 @@ class Request:
     """A click with everything that a click can have."""
 
     peer, scheme = "198.51.100.7", "https"
-    headers: ClassVar = {b"user-agent": b"Firefox", b"referer": b"https://blog.example/", b"host": b"track.example"}
+    headers: ClassVar = [
+        (b"user-agent", b"Firefox"),
+        (b"referer", b"https://blog.example/"),
+        (b"host", b"track.example"),
+    ]
 
     def __init__(self, target: bytes) -> None:
         self.seen = seen_in(b"GET", target, self.headers)
