@@ -36,6 +36,7 @@ class Route:
     affiliate: str = ""
     link: str = ""
     kind: str = "click"
+    is_view: bool = False
     merchant: str = ""
     expires: int | None = None
     fallback_url: str | None = None
@@ -74,19 +75,22 @@ class Links:
         if keys and all(kind == "link" for kind, _ in keys):
             for _, code in keys:
                 self.routes.pop(b"/c/" + code.encode(), None)
+                self.routes.pop(b"/v/" + code.encode() + b".gif", None)
             return
         self.routes.clear()
         self._program_ttl_ms = _greatest_windows(self.projection)
         self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
 
     def find(self, path: bytes, at: int) -> Route:
-        """The route of `/c/{code}` or `/a/{affiliate}/{program}`; its state says whether it is open at `at` (ms)."""
+        """The route of `/c/{code}`, `/v/{code}.gif` or `/a/{affiliate}/{program}`; its state says whether it is open at
+        `at` (ms)."""
         route = self.routes.get(path)
         if route is None:
             link = self._link(path)
             if link is None:
-                return Route("unknown", link=path[3:67].decode("utf-8", "replace"))
-            route = self._route(link, at)
+                name = path[3:].removesuffix(b".gif") if path.startswith(b"/v/") else path[3:]
+                return Route("unknown", link=name[:64].decode("utf-8", "replace"))
+            route = self._route(link, at, is_view=path.startswith(b"/v/"))
             if len(self.routes) >= _ROUTES_MAX:
                 self.routes.clear()
             if route.state != "unknown":
@@ -95,8 +99,10 @@ class Links:
 
     def _link(self, path: bytes) -> Any | None:
         """The record of a short link, or one made up for a link written by hand."""
-        if path.startswith(b"/c/"):
+        if path.startswith((b"/c/", b"/v/")):
             code = path[3:]
+            if path.startswith(b"/v/"):
+                code = code.removesuffix(b".gif") if code.endswith(b".gif") else b""
             return self.projection.get("link", code.decode()) if _is_name(code) else None
         affiliate, _, program = path[3:].partition(b"/")
         if not (_is_name(affiliate) and _is_name(program)):
@@ -109,7 +115,7 @@ class Links:
         record = self.projection.get("program", program)
         return record["merchant"] if record and record["status"] != "removed" else None
 
-    def _route(self, link: Any, at: int) -> Route:
+    def _route(self, link: Any, at: int, is_view: bool) -> Route:
         get = self.projection.get
         program, affiliate = get("program", link["program"]), get("affiliate", link["affiliate"])
         standing = get("membership", membership_id(link["program"], link["affiliate"]))
@@ -120,7 +126,8 @@ class Links:
         route = Route(state, **names, fallback_url=program["fallback_url"], merchant=program["merchant"])
         if state != "ok":
             return route
-        route.kind = link["kind"] or (standing and standing["kind"]) or "click"
+        route.is_view = is_view
+        route.kind = "view" if is_view else link["kind"] or (standing and standing["kind"]) or "click"
         route.expires = link["expires"]
         route.click_param = program["click_param"]
         route.allowed_hosts = tuple(program["allowed_hosts"])

@@ -13,6 +13,7 @@ NOT_FOUND = (
 PREFETCH_REFUSED = (b"HTTP/1.1 503 Service Unavailable\r\n" + _NO_STORE, b"")
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 """A transparent GIF of one pixel, 43 bytes."""
+SEEN = (b"HTTP/1.1 200 OK\r\ncontent-type: image/gif\r\n" + _NO_STORE, PIXEL)
 
 NOT_KNOWN_YET = (b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + _NO_STORE, b"")
 UNAVAILABLE_METHOD = (b"HTTP/1.1 405 Method Not Allowed\r\nallow: GET, HEAD\r\n" + _NO_STORE, b"")

@@ -18,7 +18,7 @@ PLAIN_BYTES_MAX = 4096
 PLAIN_HEADERS_MAX = 40
 """Of a plain request; more of either is for the parser. Bounds what is remembered, too."""
 
-_START = re.compile(rb"GET (/[ca]/[!-~]*) HTTP/1\.1\r\n")
+_START = re.compile(rb"GET (/[acv]/[!-~]*) HTTP/1\.1\r\n")
 _VALUE = rb"((?:[!-~](?:[ -~]*[!-~])?)?)"
 _IS_VALUE = re.compile(_VALUE).fullmatch
 _IS_HEADER = re.compile(rb"([A-Za-z0-9-]+): " + _VALUE).fullmatch

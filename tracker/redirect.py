@@ -1,4 +1,4 @@
-"""The redirect: a click on a link becomes a line for the log, a touch, a cookie and a 302.
+"""The redirect: a click on a link becomes a line for the log, a touch, a cookie and a 302; an ad seen a line and a GIF.
 
 `Redirect.click` is the whole path of a click but for the log's append (log.py) and the HTTP around it (server.py). It
 decides nothing about money: it flags what section 2 of the attribution rules will not count, drops nothing, and always
@@ -19,7 +19,7 @@ from tracker.click_id import ClickIds, visitor_ascii
 from tracker.cookie import read_visitor, set_cookie_header
 from tracker.links import Links, Route, duplicate_key, fields
 from tracker.log import Event, Log
-from tracker.pages import NOT_FOUND, NOT_KNOWN_YET, PREFETCH_REFUSED, UNAVAILABLE_METHOD
+from tracker.pages import NOT_FOUND, NOT_KNOWN_YET, PREFETCH_REFUSED, SEEN, UNAVAILABLE_METHOD
 from tracker.rates import Rates
 from tracker.reader import Seen
 from tracker.spool import Done
@@ -42,7 +42,7 @@ class Request(Protocol):
 
 
 class Click:
-    """One click as it is worked out, step by step."""
+    """One click, or view, as it is worked out step by step."""
 
     __slots__ = (
         "at",
@@ -110,7 +110,7 @@ class Redirect:
         self.sequences = [0] * settings.redis.shards  # of each shard: what a killed worker loses leaves no hole there
 
     def click(self, request: Request) -> None:
-        """Answer a request for /c/… or /a/…: record it, then send the reader on."""
+        """Answer a request for /c/… or /a/…: record it, then send the reader on. For /v/….gif: record it as a view."""
         seen = request.seen
         if seen.method not in (b"GET", b"HEAD"):
             request.respond(*UNAVAILABLE_METHOD)
@@ -133,7 +133,10 @@ class Redirect:
             self._counters["refusals_unrecorded"] += 1
         else:
             self._refuse(click, reason)
-        self._answer_dead_link(route, request)
+        if path.startswith(b"/v/"):
+            request.respond(*SEEN)
+        else:
+            self._answer_dead_link(route, request)
 
     def _record(self, click: Click) -> None:
         self._identify(click)
@@ -142,14 +145,14 @@ class Redirect:
         shard = self._log.shard_of(owner)
         sequence = self.sequences[shard]
         click.id = self._ids.mint(click.at, self._worker, sequence, click.visitor, route.program_bytes)
-        location = self._destination(click)
+        location = b"" if route.is_view else self._destination(click)
         line = self._line(click, owner, sequence)
         self.sequences[shard] = sequence + 1
         answer = self._answer(click, location, owner)
-        self._counters["clicks"] += 1
-        if click.flags:
-            for flag in click.flags:
-                self._counters[f"clicks_flagged:{flag}"] += 1
+        self._counters["views" if route.is_view else "clicks"] += 1
+        for flag in click.flags:
+            self._counters[f"{'views' if route.is_view else 'clicks'}_flagged:{flag}"] += 1
+        if click.flags or route.is_view:
             self._log.append(shard, Event(line, answer))
         else:
             touch = b"%b%b %d %b" % (route.touch_head, click.duplicate_key, click.at, click.id)
@@ -169,7 +172,8 @@ class Redirect:
             visitor = read_visitor(seen.cookie, self._cookie_name)
         click.visitor = visitor or (self._random_bytes(8) if consents else bytes(8))
         is_prefetch = reader.is_prefetch or seen.method == b"HEAD"
-        is_blocked = self._rates.exceeded(click.ip, visitor, click.at) or not (is_safe and reader.is_navigation)
+        may_be_a_person = is_safe and (reader.is_navigation or click.route.is_view)
+        is_blocked = self._rates.exceeded(click.ip, visitor, click.at) or not may_be_a_person
         # Link checkers, prefetchers and embedded requests get no cookie; a bot may have one.
         click.sets_cookie = wants_cookie and not is_prefetch and not is_blocked
         click.flags = flags = []
@@ -185,19 +189,18 @@ class Redirect:
     def _answer(self, click: Click, location: bytes, owner: bytes) -> Done:
         """What to do once the click is recorded."""
         respond = click.request.respond
-        if click.request.seen.reader.is_prefetch:
-            head, body = PREFETCH_REFUSED
-        elif click.sets_cookie:
+        cookie = b""
+        if click.sets_cookie:
             before, after = _set_cookie(self._cookie_name, self._links.window_ms_max // 1000)
-            head = b"HTTP/1.1 302 Found\r\nlocation: %b\r\n%b%b%bcache-control: no-store\r\n" % (
-                location,
-                before,
-                owner,
-                after,
-            )
-            body = b""
+            cookie = before + owner + after
+        if click.route.is_view:
+            head, body = SEEN
+            head += cookie
+        elif click.request.seen.reader.is_prefetch:
+            head, body = PREFETCH_REFUSED
         else:
-            head, body = b"HTTP/1.1 302 Found\r\nlocation: %b\r\ncache-control: no-store\r\n" % location, b""
+            head = b"HTTP/1.1 302 Found\r\nlocation: %b\r\n%bcache-control: no-store\r\n" % (location, cookie)
+            body = b""
 
         def answer(is_durable: bool) -> None:
             if not is_durable:
@@ -249,7 +252,8 @@ class Redirect:
         more = _referrer_member(seen.referrer) if seen.referrer else b""
         if click.query:
             more += fields(**_sub_ids(click.parameters), query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
-        more += route.url_field if click.url is route.plain_url else fields(url=click.url)
+        if not route.is_view:
+            more += route.url_field if click.url is route.plain_url else fields(url=click.url)
         return b'{"ip":"%b",%b"click_id":"%b","ts":"%d",%b%b%b"visitor":"%b","sequence":%d,"flags":%b}' % (
             _stored(click.ip, self._ip_mode),
             seen.reader.agent,

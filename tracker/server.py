@@ -208,7 +208,7 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             is_batch = self.url.partition(b"?")[0] in _BATCH_PATHS
             self._body_bytes_max = limits.batch_body_bytes if is_batch else limits.body_bytes
             self._later_bytes_max = head_bytes_max + 2 * self._body_bytes_max  # chunked bodies have overhead
-            if self.url.startswith((b"/c/", b"/a/")):
+            if self.url.startswith((b"/c/", b"/a/", b"/v/")):
                 self._begin_click()
             else:
                 self._begin_asgi(headers)

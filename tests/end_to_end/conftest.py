@@ -16,12 +16,14 @@ allowed_hosts = ["shop.test"]""",
     "fallback": 'landing_url = "https://shop.test/"\nfallback_url = "https://shop.test/sorry?from={affiliate}"',
     "resting": 'landing_url = "https://shop.test/"\nstatus = "paused"',
     "quick": 'landing_url = "https://shop.test/"\n[program.attribution]\nduplicate_within = "1s"',
+    "viewed": 'landing_url = "https://shop.test/"\n[program.attribution]\nview_window = "1d"',
     "long": 'landing_url = "https://shop.test/"\n[program.attribution]\nwindow = "300d"',
 }
 AFFILIATES = {"ann": "active", "ben": "active", "resting": "paused", "gone": "banned"}
 LINKS = {
     **{name: f'program = "{name}"\naffiliate = "ann"' for name in PROGRAMS},
     "ben": 'program = "plain"\naffiliate = "ben"',
+    "viewed-ben": 'program = "viewed"\naffiliate = "ben"\nkind = "soft"',
     "soft": 'program = "plain"\naffiliate = "ann"\nkind = "soft"',
     "own-url": 'program = "macros"\naffiliate = "ann"\nurl = "https://shop.test/b?s={sub1}"',
     "paused": 'program = "plain"\naffiliate = "ann"\nstatus = "paused"',
