@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Bench:
         self._report_ids = itertools.count(1)
         self.decided: list[str] = []
         self.time = 0.0
+        self.clock: Callable[[], int] = lambda: NOW
         for shard in range(shards):
             self.redis.set(keys.ready(shard), 1)
 
@@ -148,7 +149,7 @@ class Bench:
         lease = Lease(self.redis, "worker", holder, self.shards, lambda: self.time)
         catalog = Catalog(Projection())
         told = lambda method, seconds: self.decided.append(method)  # noqa: E731
-        return Worker(self.redis, Store(self.tables), catalog, lease, self.shards, lambda: NOW, told)
+        return Worker(self.redis, Store(self.tables), catalog, lease, self.shards, self.clock, told)
 
     def decide(self, worker: Worker | None = None) -> None:
         """Everything there is to decide, with a loader at work."""

@@ -161,11 +161,12 @@ class Story:
             goal=content.pop("goal", "sale"),
             source=source,
             received_at=self.now,
-            sale_ts=self.now,
+            sale_ts=content.get("ts", self.now),
             content=content,
             visitor=visitor.cookie or None if by_browser else None,
             click_id=visitor.click_id if click and not by_browser else None,
             click_visitor=click.visitor if click and not by_browser else None,
+            oldest_ts=self.now - self.settings.conversions.max_late,
         )
         outcome, _ = self.run(self.conversions.submit(report, {}))
         return Outcome(outcome)

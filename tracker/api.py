@@ -1,4 +1,4 @@
-"""The edge's endpoints but for clicks: pixel, tag, postback, conversions, reversals.
+"""The edge's endpoints but for clicks: pixel, tag, postback, conversions, reversals, explanations.
 
 Straight lines: who asks, what he says (report_fields.py), record it (conversions.py), answer. One shape of error
 everywhere; a 2xx means that it is recorded, but for the pixel, whose GIF is shown whatever happens.
@@ -22,7 +22,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from schemas import api_keys
 from schemas.logs import logger
 from schemas.settings import Settings
 from tracker import destination, filters
@@ -37,9 +36,11 @@ from tracker.answers import (
     not_recorded,
     unavailable,
 )
+from tracker.authorization import bearer, key_record, own_program
 from tracker.click_id import ClickIds, visitor_text
 from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
 from tracker.cookie import read_visitor
+from tracker.explain import Explanations
 from tracker.links import Links
 from tracker.pages import PIXEL
 from tracker.rates import Rates
@@ -47,13 +48,10 @@ from tracker.redirect import parse_query
 from tracker.report_fields import (
     FieldError,
     canonical,
-    read_click_id,
-    read_content,
-    read_goal,
-    read_order_id,
     read_program,
     read_reversal,
 )
+from tracker.report_reader import read_report, with_foreign_click_id
 from tracker.reports import Outcome, Report
 from tracker.spool import Spool
 
@@ -70,6 +68,7 @@ class Api:
         links: Links,
         ids: ClickIds,
         conversions: Conversions,
+        explanations: Explanations,
         spool: Spool,
         clock: Callable[[], int],
     ) -> None:
@@ -77,6 +76,7 @@ class Api:
         self._links = links
         self._ids = ids
         self._conversions = conversions
+        self._explanations = explanations
         self._spool = spool
         self._clock = clock
         self._tag = TAG.read_bytes()
@@ -95,6 +95,7 @@ class Api:
                 Route("/postback", self.postback, methods=["GET", "POST"]),
                 Route("/v1/conversions", self.convert, methods=["POST"]),
                 Route("/v1/reversals", self.reverse, methods=["POST"]),
+                Route("/v1/conversions/{program}/{order_id:path}/explain", self._explanations.answer, methods=["GET"]),
             ],
             exception_handlers={
                 FieldError: field_error,
@@ -122,7 +123,7 @@ class Api:
             self._check_rate(request)
             known, unknown = canonical(params)
             report = self._report(known, "pixel", self._visitor(request))
-            await self._submit_or_spool(report, _with_foreign_click_id(unknown, known, report))
+            await self._submit_or_spool(report, with_foreign_click_id(unknown, known, report))
         except FieldError as error:
             await self._keep_problem("pixel", params, error)
 
@@ -156,7 +157,7 @@ class Api:
         # "null" is said by pages that keep their address back: as good as nothing said.
         if origin not in (None, "null") and not self._may_report(str(origin), report.program):
             raise FieldError(403, "origin_not_allowed", "this site is not among the program's allowed_hosts", "program")
-        await self._submit_or_spool(report, _with_foreign_click_id(unknown, known, report))
+        await self._submit_or_spool(report, with_foreign_click_id(unknown, known, report))
 
     async def _keep_problem(self, source: str, params: dict[str, Any], error: FieldError) -> None:
         """For the merchant to see; of a program that nobody has there is nobody to show it to."""
@@ -181,27 +182,27 @@ class Api:
         merchant = self._merchant(token if isinstance(token, str) else "", "postback")
         known, unknown = canonical(params)
         report = self._report(known, "postback", None, merchant)
-        unknown = _with_foreign_click_id(unknown, known, report)
+        unknown = with_foreign_click_id(unknown, known, report)
         return _answer(*await self._conversions.submit(report, unknown))
 
     async def convert(self, request: Request) -> Response:
         """A merchant's server, with a key: one conversion, or a list of up to `limits.batch_items`."""
-        merchant = self._merchant(_bearer(request), "api")
+        merchant = self._merchant(bearer(request), "api")
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             known, unknown = canonical(item)
             report = self._report(known, "api", None, merchant)
-            return await self._conversions.submit(report, _with_foreign_click_id(unknown, known, report))
+            return await self._conversions.submit(report, with_foreign_click_id(unknown, known, report))
 
         return await self._each(await _json(request), one)
 
     async def reverse(self, request: Request) -> Response:
         """Refunds, one or a list."""
-        merchant = self._merchant(_bearer(request), "api")
+        merchant = self._merchant(bearer(request), "api")
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             reversal = read_reversal(item)
-            self._own_program(reversal["program"], merchant)
+            own_program(self._links, reversal["program"], merchant)
             return "accepted", await self._conversions.reverse(reversal, "api")
 
         return await self._each(await _json(request), one)
@@ -222,44 +223,11 @@ class Api:
     ) -> Report:
         now = self._clock()
         program = read_program(known.get("program"))
-        self._own_program(program, merchant)
-        settings = self._settings.conversions
-        content, sale_ts = read_content(known, now, settings.clock_tolerance, settings.max_late)
-        click_id = read_click_id(known.get("click_id"))
-        click = self._ids.read(click_id, program) if click_id else None
-        return Report(
-            program=program,
-            order_id=read_order_id(known.get("order_id")),
-            goal=read_goal(known.get("goal")),
-            source=source,
-            received_at=now,
-            sale_ts=sale_ts,
-            content=content,
-            visitor=visitor,
-            click_id=click_id if click else None,
-            click_visitor=click.visitor if click else None,
-        )
-
-    def _own_program(self, program: str, merchant: str | None) -> None:
-        """Another merchant's program is as unknown as one that does not exist."""
-        owner = self._links.merchant_of(program)
-        if owner is None or (merchant is not None and owner != merchant):
-            raise FieldError(404, "program_unknown", "there is no such program of yours", "program")
+        own_program(self._links, program, merchant)
+        return read_report(known, program, source, visitor, now, self._settings.conversions, self._ids)
 
     def _merchant(self, key: str, kind: str) -> str:
-        id = api_keys.key_id(key)
-        record = self._links.projection.get("key", id) if id else None
-        if not api_keys.opens(record, key) or record is None:
-            where = "the token parameter" if kind == "postback" else "Authorization: Bearer"
-            raise FieldError(
-                401,
-                "key_invalid",
-                f"a valid key is needed in {where}",
-                "token" if kind == "postback" else None,
-            )
-        if record["kind"] != kind:
-            raise FieldError(403, "key_kind", f"this is a key for {record['kind']}, not for {kind}")
-        return str(record["merchant"])
+        return str(key_record(self._links.projection, key, kind)["merchant"])
 
     def _visitor(self, request: Request) -> str | None:
         cookie = "; ".join(request.headers.getlist("cookie")).encode("latin-1")
@@ -334,13 +302,6 @@ def _answer(outcome: str, conversion_id: str, created: int = 200) -> Response:
     return json_response({"status": outcome, "conversion_id": conversion_id}, created)
 
 
-def _with_foreign_click_id(unknown: dict[str, str], known: Mapping[str, Any], report: Report) -> dict[str, str]:
-    """A click id that is none of ours is no evidence, but the merchant who sends the wrong thing wants to see it."""
-    if report.click_id is None and known.get("click_id"):
-        return {**unknown, "click_id": str(known["click_id"])}
-    return unknown
-
-
 def _query(request: Request) -> dict[str, str]:
     return parse_query(request.scope["query_string"])
 
@@ -365,11 +326,6 @@ def _as_object(value: Any) -> dict[str, Any]:
 def _hosts_of(program: Mapping[str, Any]) -> tuple[str, ...]:
     """Where the shop of a program is: its tag reports from there."""
     return (*program["allowed_hosts"], urlsplit(program["landing_url"]).netloc)
-
-
-def _bearer(request: Request) -> str:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def _cors(origin: str) -> dict[str, str]:

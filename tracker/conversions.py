@@ -21,7 +21,7 @@ from schemas.durations import parse_duration
 from schemas.reversals import reversal_content
 from schemas.terms import parse_versions, terms_at
 from tracker.links import Links
-from tracker.report_fields import FieldError, shortened
+from tracker.report_fields import FieldError, check_age, shortened
 from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
 
 SCRIPT = (Path(__file__).parent / "claim.lua").read_text()
@@ -57,7 +57,8 @@ class Conversions:
         self._locks = [asyncio.Lock() for _ in range(_LOCKS)]
 
     async def submit(self, report: Report, params: dict[str, str]) -> tuple[Outcome, str]:
-        """Record a report; its outcome and the conversion's id. Raises NotRecorded."""
+        """Record a report; its outcome and the conversion's id. Raises NotRecorded, and FieldError (422) where a sale
+        that is not known yet is dated too far back."""
         shard = keys.shard_of_order(report.program, report.order_id, report.goal, self._shards)
         key = keys.claim(shard, report.program, report.order_id, report.goal)
         try:
@@ -73,6 +74,8 @@ class Conversions:
         before: bytes = await self._redis.get(key) or b""
         for _ in range(_TRIES_MAX):
             known = decode_claim(before)
+            known_ts = known.content.get(report.trust, {}).get("ts") if known else None
+            check_age(report.content.get("ts"), report.oldest_ts, known_ts)
             merge_within_ms = self._merge_within_ms(report, known)
             claim, outcome = merge(known, report, merge_within_ms)
             fields: list[Any] = ["reports", _report_line(self._new_id(), report, claim, outcome, params)]
@@ -83,6 +86,8 @@ class Conversions:
                 ):
                     claim, case = await self._case(report, claim, is_first=known is None)
                     fields += ["decide", case]
+                elif known is not None and claim.is_confirmed and not known.is_confirmed:
+                    fields += ["confirmed", orjson.dumps([report.program, report.order_id])]
                 fields += ["conversion_versions", _conversion_line(report, claim)]
             after = encode_claim(claim) if claim != known else before
             reply = await self._claim_script(
@@ -102,9 +107,11 @@ class Conversions:
         has_gap = False
         for visitor in visitors:
             shard = keys.shard_of_visitor(visitor, self._shards)
-            state, gap = await self._redis.mget(keys.touches(shard, report.program, visitor), keys.gap(shard))
+            asked = keys.touches(shard, report.program, visitor), keys.gap(shard), keys.ready(shard)
+            state, gap, ready = await self._redis.mget(asked)
             states[visitor] = state.decode() if state else ""
-            has_gap = has_gap or gap is not None
+            # Without the epoch the shard has just lost its state, and the marker is still to come.
+            has_gap = has_gap or gap is not None or ready is None
         if is_first and claim.ts == report.received_at:
             # Several clocks: a sale is not before the click that it was read together with.
             newest = max((_newest_ts(state) for state in states.values()), default=0)
@@ -124,6 +131,7 @@ class Conversions:
             "coupon": content.get("coupon", []),
             "channel": content.get("channel"),
             "disputed": claim.is_disputed,
+            "confirmed": claim.is_confirmed,
             "has_gap": has_gap,
             "states": states,
         }
@@ -161,6 +169,11 @@ class Conversions:
         if reply[0] == 0 and reply[1] != content:
             raise FieldError(409, "reversal_conflict", "this reversal_id was used with other content", "reversal_id")
         return claim.conversion_id
+
+    async def is_reported(self, program: str, order_id: str, goal: str) -> bool:
+        """Whether a sale has been reported, be it in the tables yet or not. Raises what the client raises."""
+        shard = keys.shard_of_order(program, order_id, goal, self._shards)
+        return bool(await self._redis.exists(keys.claim(shard, program, order_id, goal)))
 
     async def record_problem(self, source: str, params: dict[str, str], error: FieldError) -> None:
         """Keep a browser's report that could not be taken, for the merchant to see. Best effort, as it is no sale."""

@@ -113,8 +113,10 @@ def read_goal(value: Any) -> str:
     return "sale" if value in (None, "") else _matching(value, "goal", _GOAL, "up to 64 of A-Z a-z 0-9 . - _")
 
 
-def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int, max_late_ms: int) -> tuple[dict[str, Any], int]:
-    """The content as far as it was given, normalised so that equal values are equal, and the sale's time in ms."""
+def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple[dict[str, Any], int]:
+    """The content as far as it was given, normalised so that equal values are equal, and the sale's time in ms.
+
+    Whether that time is too far back is asked when it is known whether the order is new: `check_age`."""
     content: dict[str, Any] = {}
     readers: dict[str, Callable[[Any], Any]] = {
         "amount": _read_amount,
@@ -132,11 +134,16 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int, max_late
         given = read_time(known["ts"])
         if given > now + AHEAD_MS_MAX:
             raise FieldError(422, "ts_in_future", "ts is more than 5 minutes ahead of now", "ts")
-        if given < now - max_late_ms:
-            raise FieldError(422, "ts_too_old", "ts is further back than conversions.max_late", "ts")
         content["ts"] = given
         sale_ts = now if abs(now - given) <= tolerance_ms else given
     return content, sale_ts
+
+
+def check_age(ts: int | None, oldest_ts: int, known_ts: int | None) -> None:
+    """Refuse a sale dated back beyond `oldest_ts` (ms), unless it is known by this very time: a retry may come after
+    years. Raises FieldError 422."""
+    if ts is not None and ts < oldest_ts and ts != known_ts:
+        raise FieldError(422, "ts_too_old", "ts is further back than conversions.max_late", "ts")
 
 
 def read_click_id(value: Any) -> str | None:

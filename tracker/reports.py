@@ -32,7 +32,8 @@ class Outcome(StrEnum):
 class Report:
     """One report: content only as far as it was given; `visitor` and `click_id` are evidence. Times in ms.
 
-    `sale_ts` is the time of the sale by this report alone, after the tolerance for the merchant's clock.
+    `sale_ts` is the time of the sale by this report alone, after the tolerance for the merchant's clock; `oldest_ts` is
+    how far back it may lie where the sale is not known yet.
     """
 
     program: str
@@ -45,6 +46,7 @@ class Report:
     visitor: str | None = None
     click_id: str | None = None
     click_visitor: str | None = None
+    oldest_ts: int = 0
 
     @property
     def trust(self) -> str:

@@ -352,7 +352,7 @@ class NoTables:
 server = LogServer("", Path(sys.argv[1]))
 bench = Bench.__new__(Bench)
 bench.server, bench.redis, bench.tables = server, server.redis, NoTables()
-bench.shards, bench.time, bench.decided = 1, 0.0, []
+bench.shards, bench.time, bench.decided, bench.clock = 1, 0.0, [], lambda: 0
 worker = bench.worker("crashes")
 worker.start()
 worker.work_once()
