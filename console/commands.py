@@ -87,6 +87,29 @@ def instance_options(command: Any) -> Any:
 json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
+@contextmanager
+def opened(output: Path | None) -> Iterator[Any]:
+    """Where to write, opened before the work begins; a file gets its name when it is complete."""
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    is_special = output.exists() and not output.is_file()
+    target = output if is_special else output.with_name(f".{output.name}.part")
+    try:
+        file = target.open("wb")
+    except OSError as error:
+        fail(f"{output}: {error.strerror or error}")
+    try:
+        with file:
+            yield file
+    except BaseException:
+        if not is_special:
+            target.unlink()
+        raise
+    if not is_special:
+        target.replace(output)
+
+
 def print_table(table: Any) -> None:
     """Fitted to a terminal; in a pipe nothing is cut."""
     console = Console() if sys.stdout.isatty() else Console(width=1000)

@@ -5,7 +5,6 @@ The engine sends the evidence (replays.py); here it is decided, counted and show
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from attribution.replay import Extent, Interrupted, Judged
 from attribution.replay import replay as judge
 from attribution.replay_report import Tally, difference_row
-from console.commands import Instance, fail, instance_options, json_option, named_errors
+from console.commands import Instance, fail, instance_options, json_option, named_errors, opened
 from console.replay_output import FORMATS, Rows, write_differences, write_what_if
 from schemas.terms import TermsError
 from schemas.what_if import ON_ARRIVAL, read_changes
@@ -63,7 +62,7 @@ def replay(
         fail(f"empty period: --from {first} is not before --to {end}")
     as_of_ms = _read_time("--as-of", as_of or None)
     question = {"program": program, "from": from_ms, "to": to_ms, "as_of": as_of_ms, "set": changes}
-    with named_errors(), _opened(output) as file:
+    with named_errors(), opened(output) as file:
         extent = Extent()
         try:
             judged = _watched(judge(instance.admin().replay(question), changes, extent), extent)
@@ -129,29 +128,6 @@ def _read_time(option: str, text: str | None) -> int | None:
 
 
 _MILLISECOND = datetime.fromtimestamp(0.001, UTC) - datetime.fromtimestamp(0, UTC)
-
-
-@contextmanager
-def _opened(output: Path | None) -> Iterator[Any]:
-    """Where to write, opened before the work begins; a file gets its name when it is complete."""
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    is_special = output.exists() and not output.is_file()
-    target = output if is_special else output.with_name(f".{output.name}.part")
-    try:
-        file = target.open("wb")
-    except OSError as error:
-        fail(f"{output}: {error.strerror or error}")
-    try:
-        with file:
-            yield file
-    except BaseException:
-        if not is_special:
-            target.unlink()
-        raise
-    if not is_special:
-        target.replace(output)
 
 
 def _watched(judged: Iterator[Judged], extent: Extent) -> Iterator[Judged]:

@@ -67,7 +67,7 @@ class Rows:
 def write_differences(sales: int, rows: Rows, form: str, file: IO[bytes]) -> None:
     """The answer of a verification."""
     if form == "json":
-        _write_json(file, {"verified": rows.count == 0, "sales": sales}, "differences", rows)
+        write_json(file, {"verified": rows.count == 0, "sales": sales}, "differences", rows)
     elif form == "table":
         _write_lines(file, _difference_lines(sales, rows))
     else:
@@ -84,7 +84,7 @@ def write_what_if(tally: Tally, orders: Rows, changes: Mapping[str, Any], form: 
             "affiliates": tally.affiliates(),
             "totals": tally.totals(),
         }
-        _write_json(file, head, "orders", orders)
+        write_json(file, head, "orders", orders)
     elif form == "table":
         _write_tables(file, tally, orders, changes)
     else:
@@ -190,7 +190,7 @@ def _text(value: Any) -> str:
     raise TypeError(type(value).__name__)
 
 
-def _write_json(file: IO[bytes], head: Mapping[str, Any], name: str, rows: Rows) -> None:
+def write_json(file: IO[bytes], head: Mapping[str, Any], name: str, rows: Rows) -> None:
     """One object; its last member is the list of rows."""
     file.write(_encoded(head)[:-1] + b',"' + name.encode() + b'":[')
     for number, row in enumerate(rows):
