@@ -9,7 +9,7 @@ from typing import Any
 
 from attribution.credit import Affiliate, CouponOwner, coupon_key
 from schemas.durations import parse_duration
-from schemas.entities import active_in_program, membership_id
+from schemas.entities import active_in_program, banned_in_program, membership_id
 from schemas.projection import Projection
 from schemas.terms import Terms, parse_versions
 
@@ -41,12 +41,12 @@ class Standings(Mapping[str, Affiliate]):
         if record is None:
             return None
         member: Any = self._projection.get("membership", membership_id(self._program, affiliate))
-        if member is not None and member["status"] == "removed":
+        intervals, banned = active_in_program(record, member), banned_in_program(record, member)
+        if member is not None and member["status"] == "removed":  # only its history counts
             member = None
-        intervals = active_in_program(record, member)
         return Affiliate(
             active=tuple((start, end) for start, end in intervals),
-            banned=record["banned"],
+            banned=banned,
             window=parse_duration(member["window"]) if member and member["window"] else None,
             customers=frozenset(member["customers"]) if member else frozenset(),
             visitors=frozenset(member["visitors"]) if member else frozenset(),
@@ -60,12 +60,14 @@ class Catalog:
         self.projection = projection
         self._terms: dict[str, tuple[Terms, ...]] = {}
         self._standings: dict[str, Standings] = {}
+        self._gaps: dict[str, int] = {}
         self._coupons: dict[str, dict[str, tuple[CouponOwner, ...]]] | None = None
 
     def changed(self) -> None:
         """Forget what was worked out, after the projection has changed."""
         self._terms.clear()
         self._standings.clear()
+        self._gaps.clear()
         self._coupons = None
 
     def terms(self, program: str) -> tuple[Terms, ...]:
@@ -79,6 +81,13 @@ class Catalog:
         if program not in self._standings:
             self._standings[program] = Standings(self.projection, program)
         return self._standings[program]
+
+    def has_gap(self, program: str, sale_ts: int) -> bool:
+        """Whether a sale of this time (ms) may ask for touches that their state was not kept for (windows.py)."""
+        if program not in self._gaps:
+            record = self.projection.get("program", program)
+            self._gaps[program] = (record.get("gap_until") or 0) if record else 0
+        return sale_ts < self._gaps[program]
 
     def coupons(self, program: str) -> dict[str, tuple[CouponOwner, ...]]:
         """Owners by code."""

@@ -114,7 +114,12 @@ class Worker:
         """Decide a batch and record it. Unless `is_sure`, some of it may have been decided before."""
         cases = [read_case(fields[b"decide"]) for _, fields in entries if b"decide" in fields]
         late = [line for _, fields in entries if b"late" in fields for line in fields[b"late"].split(b"\n")]
-        touches = [complete_touches(case, self._catalog.terms(case.program)) for case in cases]
+        touches = [
+            None
+            if self._catalog.has_gap(case.program, case.sale.ts)
+            else complete_touches(case, self._catalog.terms(case.program))
+            for case in cases
+        ]
         if late or not is_sure:  # what the edge had at hand is not all, or not the first word
             touches = [None] * len(cases)
         if late or any(found is None for found in touches):

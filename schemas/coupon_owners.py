@@ -1,19 +1,21 @@
 """Whose a coupon was when: what a file's words about it do to its owners.
 
-A coupon belongs to one affiliate at a time, in half-open intervals (ATTRIBUTION.md, section 5). A file that
-names another affiliate ends the old ownership and begins the new; one that repeats what is known changes
-nothing, however often it is applied. Pure; called by entity_diff.py.
+A coupon belongs to one affiliate at a time, in half-open intervals (ATTRIBUTION.md, section 5). Its first owner
+has it from the beginning of time, unless the file says since when: nobody else's sale can be meant by the code.
+A file that names another affiliate ends the old ownership and begins the new; one that repeats what is known
+changes nothing, however often it is applied. Pure; called by entity_diff.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.intervals import overlaps
 
 Owner = dict[str, Any]
-"""{affiliate, from, to}, as in `schemas.entities.Owner`."""
+"""{affiliate, from, to}, as in `schemas.entities.Owner`; None for an open end."""
 
 
 class OwnersError(ValueError):
@@ -27,8 +29,8 @@ class OwnersError(ValueError):
 def change_owners(owners: Sequence[Owner], given: Mapping[str, Any], at: int) -> list[Owner]:
     """The owners, sorted, after a file gave these keys (affiliate, from, to, status) at `at`.
 
-    Without `from` an ownership begins at `at` and cuts the one in force; with it, it may follow an open one.
-    Raises `OwnersError`.
+    Without `from` the first ownership has always been, a later one begins at `at` and cuts the one in force; with
+    `from`, it may follow an open one. Raises `OwnersError`.
     """
     if given.get("status") == "removed":
         return _end_all(owners, at)
@@ -37,7 +39,8 @@ def change_owners(owners: Sequence[Owner], given: Mapping[str, Any], at: int) ->
         raise OwnersError("affiliate", "missing")
     known = _known(owners, affiliate, given.get("from"), at)
     if known is None:
-        return _take_over(owners, _owner(affiliate, given.get("from", at), given.get("to")), "from" not in given)
+        start = given.get("from", at if owners else None)
+        return _take_over(owners, _owner(affiliate, start, given.get("to")), "from" not in given)
     if "to" in given:
         return _replace(owners, known, known | {"to": given["to"]})
     if given.get("status") == "active" and all(_ended(owner, at) for owner in owners):
@@ -47,7 +50,7 @@ def change_owners(owners: Sequence[Owner], given: Mapping[str, Any], at: int) ->
 
 def _end_all(owners: Sequence[Owner], at: int) -> list[Owner]:
     """Nobody's from `at` on: what was to begin later never does."""
-    begun = [owner for owner in owners if owner["from"] < at]
+    begun = [owner for owner in owners if _start(owner) < at]
     return [owner if _ended(owner, at) else owner | {"to": at} for owner in begun]
 
 
@@ -58,7 +61,7 @@ def _named(owners: Sequence[Owner], at: int) -> str | None:
 
 def _owner_at(owners: Sequence[Owner], at: int) -> Owner | None:
     """Whose it is at `at`; else whose it was last; else whose it will be first."""
-    begun = [owner for owner in owners if owner["from"] <= at]
+    begun = [owner for owner in owners if _start(owner) <= at]
     if begun:
         return begun[-1]
     return owners[0] if owners else None
@@ -80,7 +83,7 @@ def _take_over(owners: Sequence[Owner], new: Owner, cuts: bool) -> list[Owner]:
             kept.append(owner)
         elif owner["affiliate"] == new["affiliate"] or (cuts and owner["from"] == new["from"]):
             continue
-        elif owner["from"] < new["from"] and (cuts or owner["to"] is None):
+        elif _start(owner) < _start(new) and (cuts or owner["to"] is None):
             kept.append(owner | {"to": new["from"]})
         else:
             raise _two_owners(owner)
@@ -96,18 +99,23 @@ def _replace(owners: Sequence[Owner], old: Owner, new: Owner) -> list[Owner]:
 
 
 def _checked(owners: list[Owner], new: Owner) -> list[Owner]:
-    if new["to"] is not None and new["to"] <= new["from"]:
+    if new["to"] is not None and new["to"] <= _start(new):
         raise OwnersError("to", "not after the time from which the coupon is his")
-    return sorted(owners, key=lambda owner: int(owner["from"]))
+    return sorted(owners, key=_start)
 
 
 def _two_owners(owner: Owner) -> OwnersError:
     end = "without end" if owner["to"] is None else f"until {owner['to']}"
-    return OwnersError("affiliate", f'two owners at one time: "{owner["affiliate"]}" from {owner["from"]} {end}')
+    start = "from the beginning" if owner["from"] is None else f"from {owner['from']}"
+    return OwnersError("affiliate", f'two owners at one time: "{owner["affiliate"]}" {start} {end}')
 
 
-def _owner(affiliate: str, start: int, to: int | None) -> Owner:
+def _owner(affiliate: str, start: int | None, to: int | None) -> Owner:
     return {"affiliate": affiliate, "from": start, "to": to}
+
+
+def _start(owner: Owner) -> float:
+    return -math.inf if owner["from"] is None else owner["from"]
 
 
 def _ended(owner: Owner, at: int) -> bool:

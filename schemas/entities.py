@@ -8,9 +8,9 @@ entity_diff.py). Called by the tracker for every click that it looks up and by w
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
-from schemas.intervals import ALWAYS, Intervals, intersect
+from schemas.intervals import ALWAYS, Intervals, intersect, subtract, unite
 
 Record = dict[str, Any]
 EntityKey = tuple[str, str]
@@ -35,7 +35,10 @@ class Merchant(TypedDict):
 
 
 class Program(TypedDict):
-    """A merchant's offer. Status: active | paused | removed. `money`: what it pays, as it was written."""
+    """A merchant's offer. Status: active | paused | removed. `money`: what it pays, as it was written.
+
+    `gap_until`: sales dated before it (ms) may ask for touches that were kept for a shorter window (windows.py).
+    """
 
     id: str
     merchant: str
@@ -49,26 +52,38 @@ class Program(TypedDict):
     trust_pixel: bool
     terms: list[dict[str, Any]]
     money: dict[str, Any]
+    gap_until: NotRequired[int | None]
 
 
 class Affiliate(TypedDict):
-    """Who has links. Status: active | paused | banned | removed; `banned`: the ms since when, or null."""
+    """Who has links. Status: active | paused | banned | removed; `banned`: the ms since when, or null.
+
+    `barred`: when he was banned or removed, which no membership lifts.
+    """
 
     id: str
     name: str
     status: str
     active: Intervals
+    barred: NotRequired[Intervals]
     banned: int | None
     money: dict[str, Any]
 
 
 class Membership(TypedDict):
-    """An affiliate's standing in one program. `active` null: always. A removed one says nothing any more."""
+    """An affiliate's standing in one program. Status: active | paused | banned | removed; null: his own holds.
+
+    `active`: when it did not stop him, null for always; `lifted`: when it made him active, whatever he was himself;
+    `banned`: the ms since when he is in this program, or null. A removed one says nothing any more. Records without
+    `lifted` are of the time when a membership could only narrow: their `active` said nothing.
+    """
 
     program: str
     affiliate: str
-    status: str
+    status: str | None
     active: Intervals | None
+    lifted: NotRequired[Intervals]
+    banned: NotRequired[int | None]
     window: str | None
     kind: str | None
     customers: list[str]
@@ -88,11 +103,11 @@ class Link(TypedDict):
 
 
 # `from` is no name that a class body may have.
-Owner = TypedDict("Owner", {"affiliate": str, "from": int, "to": int | None})
+Owner = TypedDict("Owner", {"affiliate": str, "from": int | None, "to": int | None})
 
 
 class Coupon(TypedDict):
-    """A code in capitals, and whose it was when; removed when its last owner's time has ended."""
+    """A code in capitals, and whose it was when, null for an open end; removed when its last owner's time has ended."""
 
     code: str
     program: str
@@ -110,6 +125,9 @@ class Key(TypedDict):
     status: str
 
 
+_BARRED = ("banned", "removed")
+"""What an affiliate's own status says above every membership."""
+
 LinkState = Literal["ok", "unknown", "removed", "expired", "banned", "paused"]
 
 
@@ -123,10 +141,43 @@ def coupon_id(program: str, code: str) -> str:
     return f"{program}/{code.upper()}"
 
 
+def read_affiliate(record: Record) -> Record:
+    """The record as one of today, whichever version of the code wrote it."""
+    return {"barred": [list(interval) for interval in ALWAYS] if record.get("status") in _BARRED else [], **record}
+
+
+def read_membership(record: Record) -> Record:
+    """The same of a membership."""
+    is_silent = "lifted" not in record and record["status"] == "active"
+    return {"lifted": [], "banned": None, **record, **({"status": None} if is_silent else {})}
+
+
 def active_in_program(affiliate: Affiliate, membership: Membership | None) -> Intervals:
-    """When the affiliate was active in the program: in himself and by his standing there, if he has one."""
-    standing = membership["active"] if membership else None
-    return intersect(affiliate["active"], ALWAYS if standing is None else standing)
+    """When the affiliate was active in the program: as his standing there says, where it says nothing as he is.
+
+    His own ban or removal is above every membership.
+    """
+    if membership is None:
+        return affiliate["active"]
+    own = read_affiliate(cast(Record, affiliate))
+    standing = read_membership(cast(Record, membership))
+    active = unite(own["active"], subtract(standing["lifted"], own["barred"]))
+    return intersect(active, ALWAYS if standing["active"] is None else standing["active"])
+
+
+def banned_in_program(affiliate: Affiliate, membership: Membership | None) -> int | None:
+    """The ms since when he is banned there, in himself or by his standing; None if he is not."""
+    standing = membership.get("banned") if membership else None
+    times = [at for at in (affiliate["banned"], standing) if at is not None]
+    return min(times, default=None)
+
+
+def status_in_program(affiliate: Affiliate, membership: Membership | None) -> str:
+    """His status in the program now."""
+    said = read_membership(cast(Record, membership))["status"] if membership else None
+    if affiliate["status"] in _BARRED or said in (None, "removed"):
+        return affiliate["status"]
+    return str(said)
 
 
 def link_state(
@@ -139,14 +190,13 @@ def link_state(
     """Whether a click at `at` (ms) goes through, else why not. `link` is None for one written by hand."""
     if program is None or affiliate is None:
         return "unknown"
-    statuses = {program["status"], affiliate["status"]}
+    standing = status_in_program(affiliate, membership)
+    statuses = {program["status"], standing}
     statuses |= {link["status"]} if link else set()
     if "removed" in statuses:
         return "removed"
     if link and link["expires"] is not None and link["expires"] <= at:
         return "expired"
-    if affiliate["status"] == "banned":
+    if standing == "banned":
         return "banned"
-    if "paused" in statuses or (membership is not None and membership["status"] == "paused"):
-        return "paused"
-    return "ok"
+    return "paused" if "paused" in statuses else "ok"

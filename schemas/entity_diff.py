@@ -1,25 +1,27 @@
 """What a file for `apply` would change: the events to append, the same for people to read, and warnings.
 
 What the file leaves out is not touched, neither entities nor keys; applied a second time it changes nothing.
-A standing (active, paused, banned) leaves its history in intervals, terms leave theirs in versions. A file
-that refers to what is nowhere, or moves a program to another merchant, is refused whole. Pure; called by the
-command line and by a start with a demo, which append the events and wait until the projection holds them.
+A standing (active, paused, banned) leaves its history in intervals, terms leave theirs in versions. A longer
+window leaves a gap in its program: touches were kept for the shorter one (windows.py). A file that refers to
+what is nowhere, or moves a program to another merchant, is refused whole. Pure; called by the command line and
+by a start with a demo, which append the events and wait until the projection holds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.coupon_owners import OwnersError, change_owners
-from schemas.entities import EntityEvent, EntityKey, Record
+from schemas.entities import EntityEvent, EntityKey, Record, read_affiliate, read_membership
 from schemas.entity_file import EntityError, EntityFile, Entry
 from schemas.entity_lines import describe_change, host_overlaps
-from schemas.intervals import ALWAYS, close, reopen
+from schemas.intervals import ALWAYS, Interval, Intervals, close, reopen
 from schemas.problems import Problem
 from schemas.terms import KEYS, dump_terms, parse_terms
+from schemas.windows import gap_until, greatest_windows
 
 NEW: dict[str, Record] = {
     "merchant": {"status": "active"},
@@ -31,9 +33,10 @@ NEW: dict[str, Record] = {
         "trust_pixel": False,
         "terms": [],
         "money": {},
+        "gap_until": None,
     },
     "affiliate": {"status": "active", "money": {}},
-    "membership": {"status": "active", "window": None, "kind": None, "customers": [], "visitors": []},
+    "membership": {"status": None, "window": None, "kind": None, "customers": [], "visitors": []},
     "link": {"url": None, "status": "active", "kind": None, "expires": None},
 }
 """What a new record holds where the file says nothing; its standing, terms and owners are made below."""
@@ -55,28 +58,35 @@ def diff(current: Mapping[EntityKey, Record], file: EntityFile, at: int, terms_d
     """
     entries = [entry for entry in file.entries if entry.key in current or not _says_removed(entry)]
     known = {*current, *(entry.key for entry in entries)}
-    records = dict(current)
+    before = {entry.key: _READ.get(entry.type, dict)(current[entry.key]) for entry in entries if entry.key in current}
+    records = {**current, **before}
     problems: list[Problem] = []
     for entry in entries:
-        found = list(_problems(entry, current.get(entry.key), known))
+        found = list(_problems(entry, before.get(entry.key), known))
         problems.extend(found or _change(entry, records, at, terms_defaults))
     problems.extend(_orphans(entries, records))
     if problems:
         raise EntityError(problems)
-    changed = [entry for entry in entries if records[entry.key] != current.get(entry.key)]
+    changed = [entry for entry in entries if records[entry.key] != before.get(entry.key)]
+    gaps = _open_gaps(changed, current, records, at)
     return Plan(
-        tuple(_event(entry, at, records[entry.key]) for entry in changed),
-        tuple(line for entry in changed for line in _lines(entry, current, records)),
-        tuple(_warnings(entries, current, records)),
+        tuple(_event(*entry.key, at, records[entry.key] | gaps.pop(entry.key, {})) for entry in changed)
+        + tuple(_event(*key, at, records[key] | gap) for key, gap in gaps.items()),
+        tuple(line for entry in changed for line in _lines(entry, before, records)),
+        tuple(_warnings(entries, before, records)),
     )
+
+
+_READ: dict[str, Callable[[Record], Record]] = {"affiliate": read_affiliate, "membership": read_membership}
+"""How records that an older version of the code may have written are read."""
 
 
 def _says_removed(entry: Entry) -> bool:
     return entry.given.get("status") == "removed"
 
 
-def _event(entry: Entry, at: int, record: Record) -> EntityEvent:
-    return {"type": entry.type, "id": entry.id, "at": at, "data": record}
+def _event(kind: str, entity_id: str, at: int, record: Record) -> EntityEvent:
+    return {"type": kind, "id": entity_id, "at": at, "data": record}
 
 
 def _lines(entry: Entry, current: Mapping[EntityKey, Record], records: Mapping[EntityKey, Record]) -> Iterator[str]:
@@ -168,28 +178,76 @@ def _meaning(version: Mapping[str, object]) -> dict[str, object]:
 
 
 def _affiliate_standing(before: Record | None, status: str, at: int) -> Record:
-    """When he was active, and since when he is banned; a new one is what he is for all time."""
+    """When he was active, when barred, since when he is banned; a new one is what he is for all time."""
+    is_barred = status in ("banned", "removed")
     if before is None:
         return {
-            "active": [list(interval) for interval in ALWAYS] if status == "active" else [],
+            "active": _as_lists(ALWAYS) if status == "active" else [],
+            "barred": _as_lists(ALWAYS) if is_barred else [],
             "banned": at if status == "banned" else None,
         }
-    active = reopen(before["active"], at) if status == "active" else close(before["active"], at)
+    standing = {
+        "active": reopen(before["active"], at) if status == "active" else close(before["active"], at),
+        "barred": reopen(before["barred"], at) if is_barred else close(before["barred"], at),
+    }
     if status == "banned":
-        return {"active": active, "banned": at if before["banned"] is None else before["banned"]}
+        return standing | {"banned": at if before["banned"] is None else before["banned"]}
     # Removing a banned affiliate is no pardon.
-    return {"active": active, "banned": before["banned"] if status == "removed" else None}
+    return standing | {"banned": before["banned"] if status == "removed" else None}
 
 
-def _membership_standing(before: Record | None, status: str, at: int) -> Record:
-    """When his standing let him be active: a new one is silent about the past, a removed one altogether."""
-    intervals = before["active"] if before else None
-    if status == "paused":
-        return {"active": close(ALWAYS if intervals is None else intervals, at)}
-    standing: Record = {"active": None if intervals is None else reopen(intervals, at)}
+def _membership_standing(before: Record | None, status: str | None, at: int) -> Record:
+    """When his standing stopped him and when it lifted his own pause: a new one is silent about the past.
+
+    Without a status it says nothing of this, and a removed one says nothing at all.
+    """
+    was = before or {"active": None, "lifted": [], "banned": None}
+    stops = status in ("paused", "banned")
+    if was["active"] is None and not stops:
+        active = None
+    else:
+        intervals = ALWAYS if was["active"] is None else was["active"]
+        active = close(intervals, at) if stops else reopen(intervals, at)
+    standing: Record = {
+        "active": active,
+        "lifted": reopen(was["lifted"], at) if status == "active" else close(was["lifted"], at),
+        "banned": (at if was["banned"] is None else was["banned"]) if status == "banned" else None,
+    }
     if status == "removed":
         standing |= {"window": None, "kind": None, "customers": [], "visitors": []}
     return standing
+
+
+def _as_lists(intervals: Sequence[Interval]) -> Intervals:
+    return [list(interval) for interval in intervals]
+
+
+def _open_gaps(
+    changed: Sequence[Entry], before: Mapping[EntityKey, Record], after: Mapping[EntityKey, Record], at: int
+) -> dict[EntityKey, Record]:
+    """`gap_until` of the programs that were there before and whose greatest window has grown."""
+    programs = {
+        str(after[entry.key]["id" if entry.type == "program" else "program"])
+        for entry in changed
+        if entry.type in ("program", "membership")
+    }
+    was, now = _greatest(programs, before), _greatest(programs, after)
+    gaps = {}
+    for program, was_ms in sorted(was.items()):
+        record = after["program", program]
+        gap = gap_until(record, was_ms, now[program], at)
+        if gap != record.get("gap_until"):
+            gaps["program", program] = {"gap_until": gap}
+    return gaps
+
+
+def _greatest(programs: Collection[str], records: Mapping[EntityKey, Record]) -> dict[str, int]:
+    if not programs:
+        return {}
+    return greatest_windows(
+        (records["program", id] for id in programs if ("program", id) in records),
+        (record for (kind, _), record in records.items() if kind == "membership" and record["program"] in programs),
+    )
 
 
 def _warnings(

@@ -111,7 +111,7 @@ def _membership_keys() -> dict[str, Kind]:
     return {
         "program": _id(),
         "affiliate": _id(),
-        "status": _status("paused"),
+        "status": _optional(_status("paused", "banned")),
         "window": _optional(Kind("a duration such as 30d, 12h, 45m or 90s", _read_duration)),
         "kind": _kind(),
         "customers": _names(),

@@ -14,7 +14,7 @@ from typing import Any
 
 from schemas.entities import EntityKey, Record
 
-_FOLLOWING = ("active", "banned")
+_FOLLOWING = ("active", "banned", "barred", "lifted", "gap_until")
 
 
 def describe_change(kind: str, entity_id: str, before: Record | None, after: Record) -> Iterator[str]:
@@ -80,8 +80,9 @@ def _owners(owners: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _owner(owner: Mapping[str, Any]) -> str:
+    start = "" if owner["from"] is None else f" from {_time(owner['from'])}"
     end = "" if owner["to"] is None else f" to {_time(owner['to'])}"
-    return f"{owner['affiliate']} from {_time(owner['from'])}{end}"
+    return f"{owner['affiliate']}{start}{end}"
 
 
 def _time(ms: int) -> str:

@@ -50,6 +50,29 @@ def intersect(left: Sequence[Interval], right: Sequence[Interval]) -> Intervals:
     return both
 
 
+def unite(left: Sequence[Interval], right: Sequence[Interval]) -> Intervals:
+    """The times that are in one of them, or in both."""
+    return _complement(intersect(_complement(left), _complement(right)))
+
+
+def subtract(left: Sequence[Interval], right: Sequence[Interval]) -> Intervals:
+    """The times of the first that are not in the second."""
+    return intersect(left, _complement(right))
+
+
+def _complement(intervals: Sequence[Interval]) -> Intervals:
+    """All other times."""
+    rest: Intervals = []
+    since: int | None = None
+    for start, end in sorted(intervals, key=lambda interval: _start(interval[0])):
+        if start is not None:
+            rest.append([since, start])
+        if end is None:
+            return rest
+        since = end
+    return [*rest, [since, None]]
+
+
 def overlaps(one: Interval, other: Interval) -> bool:
     """Whether there is a moment in both."""
     return bool(intersect([one], [other]))

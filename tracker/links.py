@@ -15,8 +15,7 @@ from zlib import crc32
 
 import orjson
 
-from schemas import keys
-from schemas.durations import parse_duration
+from schemas import keys, windows
 from schemas.entities import EntityKey, LinkState, link_state, membership_id
 from schemas.projection import Projection
 from schemas.terms import Terms, parse_versions, terms_at
@@ -78,7 +77,7 @@ class Links:
                 self.routes.pop(b"/v/" + code.encode() + b".gif", None)
             return
         self.routes.clear()
-        self._program_ttl_ms = _greatest_windows(self.projection)
+        self._program_ttl_ms = greatest_windows(self.projection)
         self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
 
     def find(self, path: bytes, at: int) -> Route:
@@ -169,17 +168,9 @@ def duplicate_key(route: Route, url: str) -> bytes:
     return urlsafe_b64encode(blake2b(text.encode(), digest_size=6).digest())
 
 
-def _greatest_windows(projection: Projection) -> dict[str, int]:
+def greatest_windows(projection: Projection) -> dict[str, int]:
     """The greatest window in ms that any touch of a program can have had, in any version of its terms."""
-    greatest: dict[str, int] = {}
-    for program in projection.all("program"):
-        versions = parse_versions(program["terms"])
-        greatest[program["id"]] = max(max(terms.window, terms.view_window) for terms in versions)
-    for standing in projection.all("membership"):
-        if standing["window"] and standing["program"] in greatest:
-            window_ms = parse_duration(standing["window"])
-            greatest[standing["program"]] = max(greatest[standing["program"]], window_ms)
-    return greatest
+    return windows.greatest_windows(projection.all("program"), projection.all("membership"))
 
 
 def save_snapshot(path: Path, mark: str, records: Iterable[tuple[str, bytes]]) -> None:

@@ -51,9 +51,31 @@ def test_his_standing_in_the_program_narrows_it_and_brings_his_window() -> None:
 
 
 def test_a_removed_membership_says_nothing() -> None:
-    standing = membership(status="removed", active=[], window="7d")
+    standing = membership(status="removed", active=[[None, 5], [9, None]], window="7d", customers=["k"])
     found = catalog(affiliate_alice=affiliate(), membership_p_alice=standing).affiliates("p")
-    assert found["alice"] == Affiliate(((None, None),))
+    assert found["alice"] == Affiliate(((None, 5), (9, None))), "but for when it did"
+
+
+def test_his_standing_in_the_program_lifts_his_pause_and_may_ban_him_there() -> None:
+    paused = affiliate(status="paused", active=[[None, 5]])
+    lifted = membership(lifted=[[7, None]], banned=None)
+    found = catalog(affiliate_alice=paused, membership_p_alice=lifted)
+    assert found.affiliates("p")["alice"] == Affiliate(((None, 5), (7, None)))
+    assert found.affiliates("q")["alice"] == Affiliate(((None, 5),))
+    banned = membership(status="banned", active=[[None, 7]], lifted=[], banned=7)
+    found = catalog(affiliate_alice=affiliate(), membership_p_alice=banned)
+    assert found.affiliates("p")["alice"] == Affiliate(((None, 7),), banned=7)
+    assert found.affiliates("q")["alice"] == Affiliate(((None, None),))
+
+
+def test_a_program_has_a_gap_for_sales_before_it_ends() -> None:
+    found = catalog(program_p={"id": "p", "terms": [], "gap_until": 9}, program_q={"id": "q", "terms": []})
+    assert [found.has_gap("p", at) for at in (8, 9)] == [True, False]
+    assert not found.has_gap("q", 0) and not found.has_gap("r", 0)
+    found.projection.take_all("2 2-0", [("program:p", orjson.dumps({"id": "p", "terms": [], "gap_until": 10}))])
+    assert not found.has_gap("p", 9)
+    found.changed()
+    assert found.has_gap("p", 9)
 
 
 def test_who_is_not_known_has_no_standing() -> None:

@@ -12,7 +12,7 @@ from schemas.coupon_owners import Owner, OwnersError, change_owners
 from schemas.intervals import overlaps
 
 
-def own(affiliate: str, start: int, to: int | None = None) -> Owner:
+def own(affiliate: str, start: int | None, to: int | None = None) -> Owner:
     return {"affiliate": affiliate, "from": start, "to": to}
 
 
@@ -24,12 +24,26 @@ def said(affiliate: str | None = None, **keys: Any) -> dict[str, Any]:
 
 ALICE = [own("alice", 10)]
 PAST = [own("alice", 10, 20)]
+EVER = [own("alice", None)]
 
 CASES = [
-    ("a new coupon is his from now on", [], said("alice"), [own("alice", 50)]),
+    ("a new coupon has always been his", [], said("alice"), [own("alice", None)]),
+    ("a new coupon, and until when", [], said("alice", to=20), [own("alice", None, 20)]),
+    ("a new coupon, and since when", [], said("alice", start=10), ALICE),
     ("a new coupon with bounds", [], said("alice", start=10, to=20), PAST),
     ("the same again", ALICE, said("alice"), ALICE),
     ("the code alone", ALICE, said(), ALICE),
+    ("another takes over now from who always had it", EVER, said("bob"), [own("alice", None, 50), own("bob", 50)]),
+    ("or has taken over", EVER, said("bob", start=5), [own("alice", None, 5), own("bob", 5)]),
+    ("his own begins, as is said now", EVER, said("alice", start=5), [own("alice", 5)]),
+    ("what always was, removed", EVER, said(status="removed"), [own("alice", None, 50)]),
+    ("what always was, said again", EVER, said("alice", status="active"), EVER),
+    (
+        "after it was removed another's is from now on",
+        [own("alice", None, 20)],
+        said("bob"),
+        [own("alice", None, 20), own("bob", 50)],
+    ),
     ("another affiliate takes over now", ALICE, said("bob"), [own("alice", 10, 50), own("bob", 50)]),
     ("and for a time", ALICE, said("bob", to=90), [own("alice", 10, 50), own("bob", 50, 90)]),
     ("or later", ALICE, said("bob", start=70), [own("alice", 10, 70), own("bob", 70)]),
@@ -71,7 +85,9 @@ def test_what_a_file_says_at_50(owners: list[Owner], keys: dict[str, Any], expec
     ("owners", "keys", "blamed"),
     [
         ([], said(), "affiliate"),
-        ([], said("alice", to=50), "to"),
+        ([], said("alice", start=50, to=50), "to"),
+        (EVER, said("bob", to=50), "to"),
+        ([own("alice", None, 20)], said("bob", start=15), "affiliate"),
         (ALICE, said("alice", to=10), "to"),
         (PAST, said("bob", start=15), "affiliate"),
         (ALICE, said("bob", start=5), "affiliate"),
@@ -123,8 +139,8 @@ def test_whatever_files_say_there_is_one_owner_at_a_time_and_saying_it_again_cha
         except OwnersError:
             continue
         assert change_owners(owners, keys, at) == owners
-        assert owners == sorted(owners, key=lambda owner: int(owner["from"]))
+        assert owners == sorted(owners, key=lambda owner: -1 if owner["from"] is None else owner["from"])
         for number, owner in enumerate(owners):
-            assert owner["to"] is None or owner["from"] < owner["to"]
+            assert owner["to"] is None or owner["from"] is None or owner["from"] < owner["to"]
             for other in owners[:number]:
                 assert not overlaps((owner["from"], owner["to"]), (other["from"], other["to"]))

@@ -20,6 +20,18 @@ from schemas.settings_fields import Settings
 DEMO = (Path(__file__).parents[2] / "demo" / "entities.toml").read_text("utf-8")
 DEFAULTS = Settings().terms_defaults
 CHECKS = UrlChecks(lambda url: None, lambda entry: None)
+COUPONS = """
+[[coupon]]
+program = "shoes"
+code = "old"
+affiliate = "alice"
+from = 1970-01-01T00:00:01Z
+[[coupon]]
+program = "shoes"
+code = "ended"
+affiliate = "alice"
+to = 1970-01-01T00:00:01Z
+"""
 OTHER_PROGRAM = '[[program]]\nid = "hats"\nmerchant = "acme"\nlanding_url = "https://h/"\ncurrency = "EUR"\n'
 
 
@@ -68,12 +80,14 @@ def test_a_new_entity_has_defaults_for_what_the_file_leaves_out() -> None:
         "trust_pixel": False,
         "terms": [{"from": 1_000, **DEFAULTS}],
         "money": {},
+        "gap_until": None,
     }
     assert records[("affiliate", "alice")] == {
         "id": "alice",
         "name": "Alice's blog",
         "status": "active",
         "active": [[None, None]],
+        "barred": [],
         "banned": None,
         "money": {},
     }
@@ -89,7 +103,7 @@ def test_a_new_entity_has_defaults_for_what_the_file_leaves_out() -> None:
     assert records[("coupon", "shoes/ALICE10")] == {
         "code": "ALICE10",
         "program": "shoes",
-        "owners": [{"affiliate": "alice", "from": 1_000, "to": None}],
+        "owners": [{"affiliate": "alice", "from": None, "to": None}],
     }
 
 
@@ -98,8 +112,10 @@ def test_a_new_membership_says_nothing_of_the_time_before_it() -> None:
     assert here.records[("membership", "shoes/alice")] == {
         "program": "shoes",
         "affiliate": "alice",
-        "status": "active",
+        "status": None,
         "active": None,
+        "lifted": [],
+        "banned": None,
         "window": "7d",
         "kind": None,
         "customers": [],
@@ -166,8 +182,7 @@ def test_the_lines_say_what_is_new_changed_and_removed() -> None:
         "+ affiliate carol",
         '~ affiliate bob: status "active" -> "paused"',
         "- link boots",
-        "~ coupon shoes/ALICE10: owner alice from 1970-01-01T00:00:01Z -> "
-        "alice from 1970-01-01T00:00:01Z to 1970-01-01T00:00:02Z, carol from 1970-01-01T00:00:02Z",
+        "~ coupon shoes/ALICE10: owner alice -> alice to 1970-01-01T00:00:02Z, carol from 1970-01-01T00:00:02Z",
     )
 
 
@@ -237,23 +252,125 @@ def test_an_affiliates_standing_leaves_its_history(
 
 
 @pytest.mark.parametrize(
-    ("statuses", "active"),
+    ("statuses", "barred"),
     [
-        (["active"], None),
-        (["paused"], [[None, 1]]),
-        (["active", "paused"], [[None, 2]]),
-        (["active", "paused", "active"], [[None, 2], [3, None]]),
-        (["active", "paused", "removed"], [[None, 2], [3, None]]),
-        (["active", "removed"], None),
+        (["active", "paused"], []),
+        (["banned"], [[None, None]]),
+        (["active", "banned", "paused"], [[2, 3]]),
+        (["active", "banned", "removed", "active"], [[2, 4]]),
+    ],
+)
+def test_when_an_affiliate_was_banned_or_removed_is_remembered(
+    statuses: list[str], barred: list[list[int | None]]
+) -> None:
+    here = Installation()
+    for at, status in enumerate(statuses, start=1):
+        here.apply(f'[[affiliate]]\nid = "a"\nstatus = "{status}"', at)
+    assert here.records[("affiliate", "a")]["barred"] == barred
+
+
+@pytest.mark.parametrize(
+    ("statuses", "active", "lifted", "banned"),
+    [
+        ([""], None, [], None),
+        (["active"], None, [[1, None]], None),
+        (["paused"], [[None, 1]], [], None),
+        (["banned"], [[None, 1]], [], 1),
+        (["active", "paused"], [[None, 2]], [[1, 2]], None),
+        (["active", ""], None, [[1, 2]], None),
+        (["paused", ""], [[None, 1], [2, None]], [], None),
+        (["active", "paused", "active"], [[None, 2], [3, None]], [[1, 2], [3, None]], None),
+        (["paused", "active"], [[None, 1], [2, None]], [[2, None]], None),
+        (["active", "paused", "removed"], [[None, 2], [3, None]], [[1, 2]], None),
+        (["active", "removed"], None, [[1, 2]], None),
+        (["active", "banned", "banned"], [[None, 2]], [[1, 2]], 2),
+        (["banned", "paused"], [[None, 1]], [], None),
+        (["banned", "removed"], [[None, 1], [2, None]], [], None),
     ],
 )
 def test_a_membership_leaves_its_history_and_is_silent_about_the_time_before_it(
-    statuses: list[str], active: list[list[int | None]] | None
+    statuses: list[str],
+    active: list[list[int | None]] | None,
+    lifted: list[list[int | None]],
+    banned: int | None,
 ) -> None:
     here = Installation(DEMO)
     for at, status in enumerate(statuses, start=1):
         here.apply(f'[[membership]]\nprogram = "shoes"\naffiliate = "bob"\nstatus = "{status}"', at)
-    assert here.records[("membership", "shoes/bob")]["active"] == active
+    record = here.records[("membership", "shoes/bob")]
+    assert (record["active"], record["lifted"], record["banned"]) == (active, lifted, banned)
+    assert record["status"] == (statuses[-1] or None)
+
+
+OLD_MEMBERSHIP = {
+    "program": "shoes",
+    "affiliate": "bob",
+    "status": "active",
+    "active": [[None, 5], [7, None]],
+    "window": "7d",
+    "kind": None,
+    "customers": [],
+    "visitors": [],
+}
+"""As it was written when a membership could only narrow, and `active` was what a file said that said nothing."""
+
+
+def test_a_membership_of_old_says_what_it_said_until_a_file_says_more() -> None:
+    here = Installation(DEMO)
+    here.records["membership", "shoes/bob"] = OLD_MEMBERSHIP
+    text = '[[membership]]\nprogram = "shoes"\naffiliate = "bob"\n'
+    assert here.plan(text + 'window = "7d"') == Plan((), (), ())
+    assert here.apply(text + 'status = "active"').lines == ('~ membership shoes/bob: status null -> "active"',)
+    record = here.records["membership", "shoes/bob"]
+    assert (record["active"], record["lifted"]) == ([[None, 5], [7, None]], [[2_000, None]])
+
+
+@pytest.mark.parametrize(
+    ("status", "barred"), [("paused", []), ("banned", [[None, 2_000]]), ("removed", [[None, 2_000]])]
+)
+def test_an_affiliate_of_old_was_barred_if_he_is(status: str, barred: list[list[int | None]]) -> None:
+    here = Installation(DEMO)
+    old = {"id": "a", "name": "a", "status": status, "active": [[None, 5]], "banned": None, "money": {}}
+    here.records["affiliate", "a"] = old
+    assert here.plan(f'[[affiliate]]\nid = "a"\nstatus = "{status}"').lines == ()
+    here.apply('[[affiliate]]\nid = "a"\nstatus = "active"')
+    assert here.records["affiliate", "a"]["barred"] == barred
+
+
+DAY = 86_400_000
+
+
+def gap(here: Installation, program: str = "shoes") -> int | None:
+    found: int | None = here.records["program", program]["gap_until"]
+    return found
+
+
+def test_a_longer_window_leaves_a_gap_for_as_long_as_it_reaches_back() -> None:
+    """Touches from before were kept for the shorter one; by the next day every tracker knows of the longer."""
+    here = Installation(DEMO)
+    standing = '[[membership]]\nprogram = "shoes"\naffiliate = "alice"\nwindow = '
+    plan = here.apply(standing + '"60d"')
+    assert [event["id"] for event in plan.events] == ["shoes/alice", "shoes"]
+    assert plan.lines == ("+ membership shoes/alice",)
+    assert gap(here) == 2_000 + 61 * DAY
+    assert here.plan(standing + '"60d"', 9_000).events == ()
+    here.apply(standing + '"7d"', 3_000)
+    here.apply('[[membership]]\nprogram = "shoes"\naffiliate = "bob"\nwindow = "20d"', 4_000)
+    assert gap(here) == 2_000 + 61 * DAY
+    here.apply(standing + '"31d"', 5_000)
+    assert gap(here) == 2_000 + 61 * DAY, "the greater of both"
+    here.apply('[[program]]\nid = "shoes"\nname = "S"\n[program.attribution]\nwindow = "90d"', 6_000)
+    assert gap(here) == 6_000 + 91 * DAY
+    assert here.records["program", "shoes"]["name"] == "S"
+
+
+def test_a_program_that_is_new_has_no_gap_and_others_get_none() -> None:
+    standing = '[[membership]]\nprogram = "hats"\naffiliate = "alice"\nwindow = "60d"'
+    here = Installation(DEMO, OTHER_PROGRAM + standing)
+    assert gap(here, "hats") is None
+    here.apply(standing.replace("60d", "61d"))
+    assert gap(here, "hats") == 2_000 + 62 * DAY
+    assert gap(here) is None
 
 
 def test_a_removed_membership_says_nothing_any_more() -> None:
@@ -300,11 +417,16 @@ def test_a_removed_membership_says_nothing_any_more() -> None:
             [(6, "program.merchant", 'unknown merchant "m"')],
         ),
         (
-            '[[coupon]]\ncode = "alice10"\nprogram = "shoes"\naffiliate = "bob"\nfrom = 1970-01-01T00:00:00Z',
+            '[[coupon]]\ncode = "old"\nprogram = "shoes"\naffiliate = "bob"\nfrom = 1970-01-01T00:00:00Z',
             [(4, "coupon.affiliate", 'two owners at one time: "alice" from 1000 without end')],
         ),
         (
-            '[[coupon]]\ncode = "x"\nprogram = "shoes"\naffiliate = "bob"\nto = "1970-01-01T00:00:00Z"',
+            '[[coupon]]\ncode = "ended"\nprogram = "shoes"\naffiliate = "bob"\nfrom = 1970-01-01T00:00:00Z',
+            [(4, "coupon.affiliate", 'two owners at one time: "alice" from the beginning until 1000')],
+        ),
+        (
+            '[[coupon]]\ncode = "x"\nprogram = "shoes"\naffiliate = "bob"\nto = 1970-01-01T00:00:00Z\n'
+            "from = 1970-01-01T00:00:00Z",
             [(5, "coupon.to", "not after the time from which the coupon is his")],
         ),
     ],
@@ -312,7 +434,7 @@ def test_a_removed_membership_says_nothing_any_more() -> None:
 def test_what_cannot_be_is_refused_with_its_line_and_nothing_is_changed(
     text: str, told: list[tuple[int, str, str]]
 ) -> None:
-    assert Installation(DEMO).problems(text) == told
+    assert Installation(DEMO, COUPONS).problems(text) == told
 
 
 def test_a_merchant_can_go_with_his_programs() -> None:
@@ -361,19 +483,28 @@ def test_another_currency_is_warned_of() -> None:
     assert plan.warnings == ("program shoes: amounts booked in EUR stay in it",)
 
 
-def test_a_coupon_whose_owners_are_gone_needs_an_affiliate_to_come_back() -> None:
-    here = Installation(DEMO)
-    text = '[[coupon]]\ncode = "alice10"\nprogram = "shoes"'
-    here.apply(text + '\nstatus = "removed"', 1_000)
+def test_a_coupon_that_nobody_ever_had_needs_an_affiliate_to_come_back() -> None:
+    text = '[[coupon]]\ncode = "x"\nprogram = "shoes"'
+    here = Installation(DEMO, text + '\naffiliate = "bob"\nfrom = 1970-01-02T00:00:00Z')
+    here.apply(text + '\nstatus = "removed"')
     assert here.problems(text) == [(1, "coupon.affiliate", "missing")]
-    plan = here.plan(DEMO)
-    assert plan.lines == ("~ coupon shoes/ALICE10: owner nobody -> alice from 1970-01-01T00:00:02Z",)
+    assert here.plan(text + '\naffiliate = "alice"').lines == ("~ coupon shoes/X: owner nobody -> alice",)
+
+
+def test_a_coupon_that_comes_back_is_its_owners_from_then_on() -> None:
+    here = Installation(DEMO)
+    here.apply('[[coupon]]\ncode = "alice10"\nprogram = "shoes"\nstatus = "removed"')
+    plan = here.apply('[[coupon]]\ncode = "alice10"\nprogram = "shoes"\nstatus = "active"', 9_000)
+    assert plan.lines == (
+        "~ coupon shoes/ALICE10: owner alice to 1970-01-01T00:00:02Z -> "
+        "alice to 1970-01-01T00:00:02Z, alice from 1970-01-01T00:00:09Z",
+    )
 
 
 TABLES = [
     '[[coupon]]\nprogram = "shoes"\ncode = "alice10"\naffiliate = "{owner}"\n',
     '[[affiliate]]\nid = "alice"\nstatus = "{affiliate}"\n',
-    '[[membership]]\nprogram = "shoes"\naffiliate = "alice"\nstatus = "{status}"\nwindow = "7d"\n',
+    '[[membership]]\nprogram = "shoes"\naffiliate = "alice"\nstatus = "{standing}"\nwindow = "{own}"\n',
     '[[link]]\ncode = "boots"\nstatus = "{status}"\nkind = "soft"\n',
     '[[link]]\ncode = "extra"\nprogram = "shoes"\naffiliate = "alice"\nstatus = "{status}"\n',
     '[[program]]\nid = "shoes"\nstatus = "{status}"\n[program.attribution]\nwindow = "{window}"\n',
@@ -382,7 +513,9 @@ words: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "status": st.sampled_from(["active", "paused", "removed"]),
         "affiliate": st.sampled_from(["active", "paused", "banned", "removed"]),
+        "standing": st.sampled_from(["active", "paused", "banned", "removed", ""]),
         "window": st.sampled_from(["30d", "7d", "720h"]),
+        "own": st.sampled_from(["7d", "40d"]),
         "owner": st.sampled_from(["alice", "bob"]),
     }
 )

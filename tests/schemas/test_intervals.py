@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.intervals import ALWAYS, Intervals, close, intersect, overlaps, reopen
+from schemas.intervals import ALWAYS, Intervals, close, intersect, overlaps, reopen, subtract, unite
 
 changes = st.lists(st.tuples(st.booleans(), st.integers(-50, 50)), max_size=12)
 starts = st.sampled_from([[], [[None, None]]])
@@ -61,6 +61,30 @@ def test_the_intersection_is_what_both_hold(
 ) -> None:
     assert intersect(left, right) == both
     assert intersect(right, left) == both
+
+
+changed = st.builds(
+    lambda start, steps: _changed(start, steps),
+    starts,
+    st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=6),
+)
+
+
+def _changed(intervals: Intervals, steps: list[tuple[bool, int]]) -> Intervals:
+    for opens, at in sorted(steps, key=lambda step: step[1]):
+        intervals = reopen(intervals, at) if opens else close(intervals, at)
+    return intervals
+
+
+@given(changed, changed, st.integers(-1, 13))
+def test_union_and_difference_hold_each_moment_that_they_should(left: Intervals, right: Intervals, at: int) -> None:
+    in_left, in_right = overlaps_any(left, at), overlaps_any(right, at)
+    assert overlaps_any(unite(left, right), at) == (in_left or in_right)
+    assert overlaps_any(subtract(left, right), at) == (in_left and not in_right)
+
+
+def test_neighbours_become_one() -> None:
+    assert unite([[0, 5]], [[5, None]]) == [[0, None]]
 
 
 def test_neighbours_do_not_overlap() -> None:
