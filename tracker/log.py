@@ -1,15 +1,16 @@
 """The log as a tracker worker sees it: group commit, circuit breaker, spool.
 
-Clicks of the requests in flight gather while an append is under way and go out together in the next one: one script,
-one round trip, one fsync. A shard that fails or is slow is left alone for a second: its clicks go to the spool, and
-the reader is redirected all the same. When the shard answers again the spool drains into it, in order. Whatever
-happens, `done` is called once for each event: True when it is durable. Called by the click path and by conversions.
+Clicks of the requests in flight gather while an append is under way and go out together in the next one: one
+transaction, one round trip, one fsync. A shard that fails or is slow is left alone for a second: its clicks go to the
+spool, and the reader is redirected all the same. When the shard answers again the spool drains into it, in order.
+Whatever happens, `done` is called once for each event: True when it is durable. Called by the click path.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tracker.resp import Connection, ConnectionLost, Reply, ServerError, connect
 from tracker.spool import Done, Spool, tell
 
 SCRIPT = (Path(__file__).parent / "append_clicks.lua").read_bytes()
+_SET = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n%b"
 _PROBE_SECONDS = 1.0
 _REPLAY_SECONDS = 2.0
 
@@ -28,13 +30,15 @@ _REPLAY_SECONDS = 2.0
 @dataclass(slots=True)
 class Event:
     """A row for the log; clicks that may earn credit carry the touch they leave, for how long it is kept and how soon
-    after another it is a duplicate (`windows`, ms). `done` is told whether it is durable."""
+    after another it is a duplicate (`windows`, ms). `is_first`: the visitor has just been made up, so he has no other
+    touches. `done` is told whether it is durable."""
 
     line: bytes
     done: Done
     touch_key: bytes = b""
     touch: bytes = b""
     windows: tuple[int, int] = (0, 0)
+    is_first: bool = False
     is_refusal: bool = False
 
 
@@ -90,8 +94,12 @@ class Shard:
             self._to_spool([event])
             return
         self._queue.append(event)
-        if not self._in_flight and not self._is_scheduled:
-            # Not at once: requests that this turn of the loop reads are to share the batch.
+        if not self._in_flight:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """Not at once: requests that this turn of the loop reads are to share the batch."""
+        if not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -121,7 +129,8 @@ class Shard:
             return False
         replayed = self._replayed = asyncio.get_running_loop().create_future()
         self._connection.call(
-            self._encode(events, replay=True), lambda reply: None if replayed.done() else replayed.set_result(reply)
+            self._call_script(events, replay=True),
+            lambda reply: None if replayed.done() else replayed.set_result(reply),
         )
         try:
             async with asyncio.timeout(max(_REPLAY_SECONDS, self._limits.timeout_seconds)):
@@ -143,7 +152,7 @@ class Shard:
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._limits.timeout_seconds, self._break, TimeoutError("append timed out"))
-        self._connection.call(self._encode(self._in_flight, replay=False), self._appended)
+        self._connection.transact(self._commands(self._in_flight), self._appended)
 
     def _appended(self, reply: Reply) -> None:
         if isinstance(reply, Exception):
@@ -153,9 +162,11 @@ class Shard:
             self._timer.cancel()
         batch, self._in_flight = self._in_flight, []
         self._counters["log_batches"] += 1
-        self._counters["clicks_flagged:duplicate"] += int(reply)
+        for duplicates in reply if isinstance(reply, list) else ():
+            if isinstance(duplicates, int):  # only the script answers with a number
+                self._counters["clicks_flagged:duplicate"] += duplicates
         if self._queue:
-            self._flush()
+            self._schedule()
         for event in batch:
             tell(event.done, True)
 
@@ -181,8 +192,36 @@ class Shard:
             self._counters["spooled"] += 1
             self._spool.add(_record(self._number, event), event.done)
 
-    def _encode(self, events: list[Event], *, replay: bool) -> bytes:
-        """The call of append_clicks.lua. Clicks with the same windows are a group; one visitor's stay in order."""
+    def _commands(self, events: list[Event]) -> list[bytes]:
+        """One transaction. What depends on nothing that is stored goes without the script: for a click 13 µs of the
+        server's time instead of 22."""
+        commands, lines, refusals, others = [], [], [], []
+        grow, is_refused = self._grow(), False
+        for event in events:
+            if event.touch_key and not event.is_first:
+                others.append(event)
+            elif event.is_refusal:
+                refusals.append(event.line)
+            else:
+                lines.append(event.line)
+                if event.touch_key and grow:
+                    key, touch = event.touch_key, event.touch
+                    commands.append(_SET % (len(key), key, len(touch), touch, _ttl(event.windows[0])))
+                elif event.touch_key:
+                    is_refused = True
+        if is_refused:
+            commands.append(encode((b"SET", self._keys[1], b"state refused", b"PX", b"%d" % self._limits.gap_ttl_ms)))
+        if lines or refusals:
+            add = [b"XADD", self._keys[0], b"*"]
+            add += [b"clicks", b"\n".join(lines)] if lines else []
+            add += [b"refusals", b"\n".join(refusals)] if refusals else []
+            commands.append(encode(add))
+        if others:
+            commands.append(self._call_script(others, replay=False))
+        return commands
+
+    def _call_script(self, events: list[Event], *, replay: bool) -> bytes:
+        """Clicks with the same windows are a group; one visitor's stay in order."""
         groups: dict[tuple[int, int], list[Event]] = {}
         for event in events:
             if event.touch_key:
@@ -278,6 +317,11 @@ class Log:
             await asyncio.sleep(0.01)
 
 
+@lru_cache(maxsize=256)
+def _ttl(ms: int) -> bytes:
+    return encode((b"%d" % ms,)).partition(b"\r\n")[2]
+
+
 def _record(shard: int, event: Event) -> list[Any]:
     return [
         "event",
@@ -293,4 +337,4 @@ def _record(shard: int, event: Event) -> list[Any]:
 def _event(record: list[Any]) -> Event:
     _, _, line, key, touch, ttl_ms, duplicate_within_ms, is_refusal = record
     windows = (ttl_ms, duplicate_within_ms)
-    return Event(line.encode(), lambda _: None, key.encode(), touch.encode(), windows, is_refusal)
+    return Event(line.encode(), lambda _: None, key.encode(), touch.encode(), windows, is_refusal=is_refusal)

@@ -49,6 +49,7 @@ class Click:
         "consents",
         "duplicate_key",
         "flags",
+        "has_come_before",
         "id",
         "ip",
         "parameters",
@@ -61,6 +62,7 @@ class Click:
     )
     id: bytes
     visitor: bytes
+    has_come_before: bool
     flags: list[str]
     sets_cookie: bool
     url: str
@@ -157,7 +159,7 @@ class Redirect:
         else:
             touch = b"%b%b %d %b" % (route.touch_head, click.duplicate_key, click.at, click.id)
             touch_key = route.touch_key_heads[shard] + owner
-            self._log.append(shard, Event(line, answer, touch_key, touch, route.windows))
+            self._log.append(shard, Event(line, answer, touch_key, touch, route.windows, not click.has_come_before))
 
     def _identify(self, click: Click) -> None:
         """Whose click it is, whether he gets a cookie, and the flags that say why it earns nothing."""
@@ -170,6 +172,7 @@ class Redirect:
         visitor = None
         if seen.cookie and is_safe and wants_cookie:
             visitor = read_visitor(seen.cookie, self._cookie_name)
+        click.has_come_before = visitor is not None
         click.visitor = visitor or (self._random_bytes(8) if consents else bytes(8))
         is_prefetch = reader.is_prefetch or seen.method == b"HEAD"
         may_be_a_person = is_safe and (reader.is_navigation or click.route.is_view)

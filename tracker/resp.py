@@ -1,8 +1,8 @@
-"""One connection to a Redis or Valkey server for the click path: one call in flight, its reply to a callback.
+"""One connection to a Redis or Valkey server for the click path: calls and transactions, their replies to a callback.
 
-Group commit needs one script call a batch; redis-py's asyncio client costs about 150 µs a call and 1 µs an argument,
+Group commit needs one transaction a batch; redis-py's asyncio client costs about 150 µs a call and 1 µs an argument,
 this one 20 µs and 0.2. Speaks TCP, TLS and unix sockets, AUTH and SELECT, and follows MOVED of a cluster. Leaves out
-every reply but status, error, integer and string. Called by the log only; everything else uses redis-py.
+replies that nothing here asks for: maps, sets, nested arrays. Called by the log only; everything else uses redis-py.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Reply = bytes | int | Exception
+Reply = bytes | int | list["bytes | int"] | Exception
 OnReply = Callable[[Reply], None]
 
 
@@ -28,7 +28,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._waiting: list[OnReply] = []
+        self._waiting: list[tuple[OnReply, bytes]] = []
         self._buffer = b""
 
     @property
@@ -40,8 +40,17 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             on_reply(ConnectionLost("not connected"))
             return
-        self._waiting.append(on_reply)
+        self._waiting.append((on_reply, b""))
         self._transport.write(payload)
+
+    def transact(self, commands: Sequence[bytes], on_reply: OnReply) -> None:
+        """Send encoded commands that are done all or none; `on_reply` gets the list of their replies, or the error of
+        one of them."""
+        if self._transport is None or self._transport.is_closing():
+            on_reply(ConnectionLost("not connected"))
+            return
+        self._waiting.append((on_reply, b"+OK\r\n" + b"+QUEUED\r\n" * len(commands)))
+        self._transport.write(b"*1\r\n$5\r\nMULTI\r\n%b*1\r\n$4\r\nEXEC\r\n" % b"".join(commands))
 
     def abandon(self) -> None:
         """Close at once; callbacks of calls in flight are not called any more."""
@@ -49,7 +58,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def ask(self, *arguments: bytes) -> bytes | int:
+    async def ask(self, *arguments: bytes) -> bytes | int | list[bytes | int]:
         """One call, awaited. Raises ServerError or ConnectionLost."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.call(encode(arguments), lambda reply: None if future.done() else future.set_result(reply))
@@ -63,19 +72,20 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         waiting, self._waiting = self._waiting, []
-        for on_reply in waiting:
+        for on_reply, _ in waiting:
             on_reply(ConnectionLost(str(exc or "closed by the server")))
 
     def data_received(self, data: bytes) -> None:
         self._buffer = data = self._buffer + data if self._buffer else data
         while data:
-            parsed = _parse(data)
+            on_reply, receipts = self._waiting[0] if self._waiting else (_drop, b"")
+            parsed = _parse_behind(receipts, data)
             if parsed is None:
                 break
             reply, used = parsed
             data = data[used:]
-            if self._waiting:
-                self._waiting.pop(0)(reply)
+            del self._waiting[:1]
+            on_reply(reply)
         self._buffer = data
 
 
@@ -86,12 +96,31 @@ def encode(arguments: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def _parse(data: bytes) -> tuple[Reply, int] | None:
-    """The first reply in the bytes and its length, or None where it is not all there."""
-    end = data.find(b"\r\n")
+def _drop(_: Reply) -> None:
+    """For a reply that nobody waits for."""
+
+
+def _parse_behind(receipts: bytes, data: bytes) -> tuple[Reply, int] | None:
+    """The reply behind the receipts of a transaction's commands (if there are any), and where it ends."""
+    if data.startswith(receipts):
+        return _parse(data, len(receipts))
+    if receipts.startswith(data):
+        return None
+    parsed, end = None, 0  # a command was refused: so is the transaction, which is said last
+    for _ in range(receipts.count(b"\r\n") + 1):
+        parsed = _parse(data, end)
+        if parsed is None:
+            return None
+        end = parsed[1]
+    return parsed
+
+
+def _parse(data: bytes, start: int = 0) -> tuple[Reply, int] | None:
+    """The reply that begins there and where it ends, or None where it is not all there."""
+    end = data.find(b"\r\n", start)
     if end < 0:
         return None
-    kind, head = data[:1], data[1:end]
+    kind, head = data[start : start + 1], data[start + 1 : end]
     if kind == b":":
         return int(head), end + 2
     if kind == b"-":
@@ -99,7 +128,28 @@ def _parse(data: bytes) -> tuple[Reply, int] | None:
     if kind == b"$" and head != b"-1":
         stop = end + 2 + int(head)
         return (data[end + 2 : stop], stop + 2) if len(data) >= stop + 2 else None
+    if kind == b"*" and head == b"-1":
+        return ServerError("the transaction was given up"), end + 2
+    if kind == b"*":
+        return _parse_list(data, end + 2, int(head))
     return head, end + 2
+
+
+def _parse_list(data: bytes, start: int, count: int) -> tuple[Reply, int] | None:
+    """So many replies, or the first error among them."""
+    replies: list[Any] = []
+    for _ in range(count):
+        if data.startswith(b"+OK\r\n", start):  # most are
+            replies.append(b"OK")
+            start += 5
+            continue
+        parsed = _parse(data, start)
+        if parsed is None:
+            return None
+        replies.append(parsed[0])
+        start = parsed[1]
+    error = next((reply for reply in replies if isinstance(reply, Exception)), None)
+    return (replies if error is None else error), start
 
 
 async def connect(url: str, key: str, timeout_seconds: float) -> Connection:

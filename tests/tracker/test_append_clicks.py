@@ -53,11 +53,17 @@ def test_a_click_leaves_a_row_and_a_touch_that_lives_as_long_as_the_window(log_s
     assert 4_900_000 < log_server.redis.pttl(keys.touches(0, "shoes", VISITOR)) <= 5_000_000
 
 
-def test_clicks_of_one_batch_are_one_entry_in_their_order(log_server: LogServer, run: Run) -> None:
-    """Those without a touch, flagged ones, come first; refusals have a field of their own."""
-    run(lambda shard: append(shard, click(1), click(2, flags=("bot",)), refusal(3), click(4, "visitor-two")))
-    (entry,) = log_server.entries(keys.clicks(0))
-    assert [row["click_id"] for row in rows_in(log_server)] == [click_id(2), click_id(1), click_id(4)]
+def first(event: Event) -> Event:
+    """The same as the first click of a visitor who has just been made up."""
+    return replace(event, is_first=True)
+
+
+def test_clicks_of_one_batch_are_two_entries_at_most(log_server: LogServer, run: Run) -> None:
+    """First those of which nothing is stored yet, refusals in a field of their own; then those of known visitors."""
+    batch = [click(1), click(2, flags=("bot",)), refusal(3), first(click(4, "visitor-two")), click(5, "visitor-three")]
+    run(lambda shard: append(shard, *batch))
+    entry, _ = log_server.entries(keys.clicks(0))
+    assert [row["click_id"] for row in rows_in(log_server)] == [click_id(n) for n in (2, 4, 1, 5)]
     assert orjson.loads(entry[b"refusals"])["refusal_id"] == "refusal3"
     assert set(entry) == {b"clicks", b"refusals"}
 
@@ -147,6 +153,58 @@ def test_the_last_touches_are_kept_and_the_dropped_ones_counted(
     assert len(rows_in(log_server)) == most + 3
 
 
+def test_a_first_click_leaves_what_any_click_leaves(log_server: LogServer, run: Run) -> None:
+    """The short way of visitors just made up leads where the script does, and their second click sees it."""
+    run(lambda shard: append(shard, first(click(1, "visitor-new", ttl_ms=5_000_000)), click(1, ttl_ms=5_000_000)))
+    assert state(log_server, "visitor-new") == state(log_server)
+    new, known = (keys.touches(0, "shoes", visitor) for visitor in ("visitor-new", VISITOR))
+    assert abs(log_server.redis.pttl(new) - log_server.redis.pttl(known)) < 1000
+    run(lambda shard: append(shard, click(2, "visitor-new"), click(3, "visitor-new", link="B")))
+    assert len(state(log_server, "visitor-new")) == 2  # the second was a duplicate of the first
+    assert flags(log_server)[-2:] == [["duplicate"], []]
+
+
+def test_first_clicks_that_may_not_leave_a_touch_are_recorded_and_the_gap_marked(
+    log_server: LogServer, run: Run
+) -> None:
+    run(lambda shard: append(shard, first(click(1, "visitor-new"))), grow=False)
+    assert len(rows_in(log_server)) == 1 and state(log_server, "visitor-new") == []
+    assert 0 < log_server.redis.pttl(keys.gap(0)) <= LIMITS.gap_ttl_ms
+
+
+def test_a_first_click_whose_append_was_not_answered_is_replayed_without_a_trace(
+    log_server: LogServer, run: Run
+) -> None:
+    batch = [first(click(1, "visitor-new")), first(click(2, "visitor-two"))]
+
+    async def twice(shard: Shard) -> None:
+        await append(shard, *batch)
+        assert await shard.replay(batch)
+
+    run(twice)
+    assert [len(state(log_server, visitor)) for visitor in ("visitor-new", "visitor-two")] == [1, 1]
+    once, again = log_server.entries(keys.clicks(0))
+    assert once[b"clicks"] == again[b"clicks"] and again[b"replay"] == b"1"
+
+
+def test_a_full_log_server_takes_no_part_of_a_batch(log_server: LogServer, tmp_path: Path) -> None:
+    """Touches without their clicks would name clicks that nobody has: all goes to the spool, and into the log later."""
+    batch = [first(click(1, "visitor-new")), click(2), click(3, flags=("bot",))]
+
+    async def test() -> None:
+        shard, spool, _ = make_shard(log_server, tmp_path)
+        assert await shard.open()
+        log_server.redis.config_set("maxmemory", 1)
+        try:
+            assert all(await append(shard, *batch))
+        finally:
+            log_server.redis.config_set("maxmemory", 0)
+        assert not spool.is_empty
+
+    asyncio.run(test())
+    assert log_server.redis.dbsize() == 0
+
+
 def test_state_that_may_not_grow_is_refused_for_strangers_and_marked(log_server: LogServer, run: Run) -> None:
     """Whoever has touches keeps getting them; the others' clicks are recorded, and the gap is known."""
     run(lambda shard: append(shard, click(1)))
@@ -168,9 +226,10 @@ def test_a_replay_of_what_was_applied_changes_no_state(log_server: LogServer, ru
         assert state(log_server) == before
 
     run(twice)
-    first, second = log_server.entries(keys.clicks(0))
-    assert b"replay" not in first and second[b"replay"] == b"1"
-    assert first[b"clicks"] == second[b"clicks"]  # duplicates are flagged as they were
+    *appended, replayed = log_server.entries(keys.clicks(0))
+    assert not any(b"replay" in entry for entry in appended) and replayed[b"replay"] == b"1"
+    lines = b"\n".join(entry[b"clicks"] for entry in appended)
+    assert lines == replayed[b"clicks"]  # duplicates are flagged as they were
     assert log_server.entries(keys.conversions(0)) == []  # nothing is late
 
 

@@ -41,13 +41,15 @@ REPLIES: list[tuple[bytes, Reply]] = [
     (b"+OK\r\n", b"OK"),
     (b"$5\r\na\r\nbc\r\n", b"a\r\nbc"),
     (b"$0\r\n\r\n", b""),
+    (b"*3\r\n+OK\r\n$3\r\n1-0\r\n:4\r\n", [b"OK", b"1-0", 4]),
+    (b"*0\r\n", []),
 ]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_replies_come_out_whole_however_the_bytes_arrive(size: int) -> None:
     connection, got = Connection(), []
-    connection._waiting = [got.append] * len(REPLIES)  # as after that many calls
+    connection._waiting = [(got.append, b"")] * len(REPLIES)  # as after that many calls
     data = b"".join(wire for wire, _ in REPLIES)
     for start in range(0, len(data), size):
         connection.data_received(data[start : start + size])
@@ -59,10 +61,50 @@ def test_replies_come_out_whole_however_the_bytes_arrive(size: int) -> None:
 )
 def test_an_error_reply_is_an_exception_with_the_servers_text(text: str) -> None:
     connection, got = Connection(), []
-    connection._waiting = [got.append, got.append]
+    connection._waiting = [(got.append, b""), (got.append, b"")]
     connection.data_received(f"-{text}\r\n:1\r\n".encode())
     assert isinstance(got[0], ServerError) and str(got[0]) == text
     assert got[1] == 1
+
+
+QUEUED = b"+OK\r\n+QUEUED\r\n+QUEUED\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+@pytest.mark.parametrize(
+    ("wire", "reply"),
+    [
+        (QUEUED + b"*2\r\n+OK\r\n:1\r\n", [b"OK", 1]),
+        (QUEUED + b"*2\r\n+OK\r\n-NOSCRIPT No\r\n", "NOSCRIPT No"),
+        (QUEUED + b"*-1\r\n", "the transaction was given up"),
+        (b"+OK\r\n+QUEUED\r\n-OOM used\r\n-EXECABORT Discarded\r\n", "EXECABORT Discarded"),
+        (b"-LOADING Wait\r\n-LOADING Wait\r\n-LOADING Wait\r\n-ERR EXEC without MULTI\r\n", "ERR EXEC without MULTI"),
+    ],
+)
+def test_a_transaction_has_one_reply(size: int, wire: bytes, reply: Any) -> None:
+    """And the call behind it gets its own."""
+    connection, got = Connection(), []
+    connection._waiting = [(got.append, QUEUED), (got.append, b"")]
+    for start in range(0, len(wire), size):
+        connection.data_received(wire[start : start + size])
+    connection.data_received(b":7\r\n")
+    first, second = got
+    assert (str(first) if isinstance(first, ServerError) else first) == reply
+    assert second == 7
+
+
+def test_a_transaction_is_done_whole_or_not_at_all(log_server: LogServer) -> None:
+    async def ask() -> None:
+        connection = await connect(log_server.url, "k", 1)
+        loop = asyncio.get_running_loop()
+        done, refused = loop.create_future(), loop.create_future()
+        connection.transact([encode((b"SET", b"a", b"1")), encode((b"INCR", b"a"))], done.set_result)
+        connection.transact([encode((b"SET", b"a", b"9")), encode((b"NOSUCH",))], refused.set_result)
+        assert await done == [b"OK", 2]
+        assert isinstance(await refused, ServerError)
+        assert await connection.ask(b"GET", b"a") == b"2"
+
+    asyncio.run(ask())
 
 
 def test_a_reply_that_nobody_waits_for_is_dropped() -> None:
