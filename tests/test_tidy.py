@@ -24,7 +24,7 @@ MAY_IMPORT = {
 FUNCTIONS = set(
     """
     argMax arrayEnumerate bloom_filter by_time concat count fromUnixTimestamp64Milli has isNull JSONExtract
-    JSONExtractArrayRaw JSONExtractInt JSONExtractString max min now toString toUnixTimestamp64Milli toYYYYMM
+    JSONExtractArrayRaw JSONExtractInt JSONExtractString max min now now64 toString toUnixTimestamp64Milli toYYYYMM
     uniqExact numbers JSONLength any arrayConcat arrayDistinct arrayJoin arrayMap arraySort groupArray groupUniqArray
     groupUniqArrayArray hasAny if least length splitByChar toUInt64 formatRow file
     """.split()
