@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from attribution.credit import Credit, Sale, Touch
+from attribution.credit import Sale, Touch
+from attribution.stages import Staged
 from schemas import keys
 from schemas.terms import Terms, terms_at
 from schemas.terms import terms_hash as hash_of
@@ -32,6 +33,10 @@ class Case:
     is_disputed: bool
     has_gap: bool
     states: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[str, str]:
+        return self.program, self.order_id
 
     @classmethod
     def of_stored(cls, program: str, row: dict[str, Any], now: int) -> "Case":
@@ -101,9 +106,10 @@ def _touch(line: str, visitor: str, program: str) -> Touch:
 
 
 def credit_line(
-    case: Case, credit: Credit, version: int, replaces: int, decision_seq: int, decided_at: int, terms: Terms
+    case: Case, staged: Staged, version: int, replaces: int, decision_seq: int, decided_at: int, terms: Terms
 ) -> bytes:
     """The decision as a row of `credit_versions`, with everyone who could have won and the reason why not."""
+    credit = staged.credit
     return orjson.dumps(
         {
             "credit_id": f"{case.conversion_id}/{version}",
@@ -117,11 +123,12 @@ def credit_line(
             "affiliate": credit.affiliate or "",
             "click_id": credit.click_id or "",
             "method": credit.method,
+            "follows": staged.follows,
             "ts": str(case.sale.ts),
             "decided_at": str(decided_at),
             "terms_hash": hash_of(terms),
             "engine_version": ENGINE_VERSION,
-            "disputed": case.is_disputed,
+            "disputed": staged.is_disputed,
             "candidates": [
                 {
                     "click_id": candidate.touch.click_id,

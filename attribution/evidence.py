@@ -111,6 +111,7 @@ class Reason(StrEnum):
     NOT_FIRST = "NOT_FIRST"
     CHANNEL = "CHANNEL"
     COUPON = "COUPON"
+    FIRST_GOAL = "FIRST_GOAL"
 
 
 @dataclass(frozen=True, slots=True)

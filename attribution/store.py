@@ -1,12 +1,16 @@
 """What the tables know of a sale: touches, bindings, earlier credits. Called by the worker and by replay."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from attribution.credit import PastCredit, Touch
 from attribution.queries import query
 
 _VISITORS_AT_ONCE = 5000
+_ORDERS_AT_ONCE = 1000
+_SALE = (
+    "order_id", "goal", "ts", "visitors", "click_ids", "customer_id", "coupon", "channel", "conversion_id", "disputed",
+)  # fmt: skip
 
 
 class Client(Protocol):
@@ -31,6 +35,7 @@ class CreditInForce(NamedTuple):
     click_id: str
     method: str
     is_disputed: bool
+    follows: str = ""
 
 
 class Store:
@@ -66,21 +71,35 @@ class Store:
     def sales_of_visitors(self, program: str, visitors: Collection[str], since: int) -> list[dict[str, Any]]:
         """Sales from `since` (ms) on that name one of these visitors, or a customer known as one of them, as the
         worker's cases."""
-        names = (
-            "order_id", "goal", "ts", "visitors", "click_ids", "customer_id", "coupon", "channel", "conversion_id",
-            "disputed",
-        )  # fmt: skip
         sales = {}
         wanted = sorted(visitors)
         for start in range(0, len(wanted), _VISITORS_AT_ONCE):
             some = wanted[start : start + _VISITORS_AT_ONCE]
             for row in self._rows("sales_of_visitors", program=program, visitors=some, since=since):
-                sale = dict(zip(names, row, strict=True))
+                sale = dict(zip(_SALE, row, strict=True))
                 sales[sale["conversion_id"]] = sale
         return list(sales.values())
 
+    def sales_of_orders(self, program: str, orders: Collection[str]) -> list[dict[str, Any]]:
+        """All goals of these orders, as the worker's cases."""
+        rows = self._of_orders("sales_of_orders", program, orders)
+        return [dict(zip(_SALE, row, strict=True)) for row in rows]
+
+    def goals(self) -> Sequence[tuple[str, str]]:
+        """Every program that has decisions, with one or two of its goals."""
+        return [(program, goal) for program, *goals in self._rows("goals") for goal in goals]
+
+    def stages(self, program: str, orders: Collection[str]) -> Sequence[Any]:
+        """The goals of some orders: rows of stages.sql."""
+        return list(self._of_orders("stages", program, orders))
+
     def last_decision(self) -> int:
         return int(self._rows("last_decision")[0][0])
+
+    def _of_orders(self, name: str, program: str, orders: Collection[str]) -> Iterator[Any]:
+        wanted = sorted(orders)
+        for start in range(0, len(wanted), _ORDERS_AT_ONCE):
+            yield from self._rows(name, program=program, orders=wanted[start : start + _ORDERS_AT_ONCE])
 
     def _rows(self, name: str, **parameters: Any) -> Sequence[Any]:
         rows: Sequence[Any] = self._client.query(query(name), parameters=parameters).result_rows

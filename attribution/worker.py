@@ -7,6 +7,7 @@ nothing. The rule itself is credit.py.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ import orjson
 from attribution.case import Case, complete_touches, credit_line, read_case
 from attribution.catalog import Catalog
 from attribution.credit import Credit, PastCredit, Sale, Touch, decide, find_visitors
+from attribution.goals import Goals, Order, by_program
+from attribution.stages import Staged, follow
 from attribution.store import CreditInForce, Store
 from schemas import keys
 from schemas.failpoints import failpoint
@@ -29,6 +32,7 @@ ROLE = "worker"
 _RECORD = (Path(__file__).parent / "record_credits.lua").read_text()
 _ENTRIES_MAX = 500
 _WAIT_SECONDS_MAX = 10.0
+_LAST = 2**64
 OnDecided = Callable[[str, float], None]
 """Told of every decision: its method, and the seconds since the sale was received."""
 
@@ -49,6 +53,7 @@ class Worker:
         shards: int,
         clock: Callable[[], int],
         on_decided: OnDecided,
+        counters: Counter[str] | None = None,
     ) -> None:
         self._redis = redis
         self._store = store
@@ -57,15 +62,18 @@ class Worker:
         self._shards = shards
         self._clock = clock
         self._on_decided = on_decided
+        self.counters = Counter() if counters is None else counters
         self._record = redis.register_script(_RECORD)
         self._last_seq = 0
         self._recent: list[tuple[str, PastCredit]] = []
         self._decided: dict[str, CreditInForce] = {}
+        self._goals = Goals(store)
 
     def start(self) -> bool:
         """Take the role; True when held. Decisions go on behind the last position given out."""
         if not self._lease.acquire():
             return False
+        self._goals.reload(self._unloaded_goals())
         self._last_seq = max(self._last_seq, self._store.last_decision())
         for shard in range(self._shards):
             last = self._redis.xrevrange(keys.credits(shard), count=1)
@@ -114,6 +122,11 @@ class Worker:
         """Decide a batch and record it. Unless `is_sure`, some of it may have been decided before."""
         cases = [read_case(fields[b"decide"]) for _, fields in entries if b"decide" in fields]
         late = [line for _, fields in entries if b"late" in fields for line in fields[b"late"].split(b"\n")]
+        confirmed = [_order(fields[b"confirmed"]) for _, fields in entries if b"confirmed" in fields]
+        for case in cases:
+            self._goals.note(case.program, case.sale.goal)
+        again = [order for order in confirmed if self._has_stages(order[0])]
+        staged = [case for case in cases if self._is_staged(case)]
         touches = [
             None
             if self._catalog.has_gap(case.program, case.sale.ts)
@@ -122,12 +135,18 @@ class Worker:
         ]
         if late or not is_sure:  # what the edge had at hand is not all, or not the first word
             touches = [None] * len(cases)
-        if late or any(found is None for found in touches):
+        if late or again or staged or any(found is None for found in touches):
             self._wait_for_tables()
             self._recent.clear()
             cases += self._cases_of_late_clicks(late, {case.conversion_id for case in cases})
+            again += [case.order for case in cases if case.is_again and self._has_stages(case.program)]
+            self._goals.read({*again, *(case.order for case in cases if self._is_staged(case))})
+            cases += self._cases_of_stages(again, cases)
             touches += [None] * (len(cases) - len(touches))
         self._decided.clear()
+        at_hand = sum(found is not None for found in touches)
+        self.counters["sales_by_evidence_at_hand"] += at_hand
+        self.counters["sales_by_tables"] += len(touches) - at_hand
         stored = self._stored_touches([case for case, found in zip(cases, touches, strict=True) if found is None])
         lines = []
         for case, found in zip(cases, touches, strict=True):
@@ -146,30 +165,40 @@ class Worker:
         """The decision as a line, or None where it stays as it was."""
         versions = self._catalog.terms(case.program)
         identities = self._identities(case) if not is_complete else {}
-        credit = decide(
+        affiliates = self._catalog.affiliates(case.program)
+        alone = decide(
             case.sale,
             touches,
             versions,
-            self._catalog.affiliates(case.program),
+            affiliates,
             self._catalog.coupons(case.program),
             identities,
             self._credited(case, touches, identities) if not is_complete else [],
         )
+        terms = terms_at(versions, case.sale.ts)
+        staged = Staged(alone, case.is_disputed)
+        if self._is_staged(case):
+            visitors = find_visitors(case.sale, touches, terms, identities)
+            own = self._goals.of(case).stage
+            stages = self._goals.before(case)
+            staged = follow(alone, case.sale, stages, terms, affiliates, visitors, own.is_confirmed, case.is_disputed)
+        credit = staged.credit
         before = self._decided.get(case.conversion_id)
         if before is None and not is_complete:
             before = self._store.credit_in_force(case.program, case.order_id, case.sale.goal)
         replaces = before.version if before is not None else 0
         decided = credit.affiliate or "", credit.click_id or "", credit.method
-        after = CreditInForce(replaces + 1, *decided, case.is_disputed)
+        after = CreditInForce(replaces + 1, *decided, staged.is_disputed, staged.follows)
         if before is not None and after[1:] == before[1:]:
             return None
         self._decided[case.conversion_id] = after
         now = self._clock()
         self._last_seq = max(self._last_seq + 1, now * 1000)
         self._remember(case, credit)
+        if self._has_stages(case.program):
+            self._goals.remember(case, staged, self._last_seq)
         self._on_decided(credit.method, (now - case.received_at) / 1000)
-        terms = terms_at(versions, case.sale.ts)
-        return credit_line(case, credit, after.version, replaces, self._last_seq, now, terms)
+        return credit_line(case, staged, after.version, replaces, self._last_seq, now, terms)
 
     def _stored_touches(self, cases: Iterable[Case]) -> dict[str, list[Touch]]:
         """By program, every touch of the visitors of these cases."""
@@ -237,6 +266,46 @@ class Worker:
             if sale["conversion_id"] not in known
         ]
 
+    def _has_stages(self, program: str) -> bool:
+        """Whether goals of the program may follow others."""
+        versions = self._catalog.terms(program)
+        return self._goals.are_several(program) and any(terms.goals_judged == "first" for terms in versions)
+
+    def _is_staged(self, case: Case) -> bool:
+        """Whether another goal of its order may say who gets this sale."""
+        terms = terms_at(self._catalog.terms(case.program), case.sale.ts)
+        return terms.goals_judged == "first" and self._goals.are_several(case.program)
+
+    def _cases_of_stages(self, orders: Iterable[Order], batch: Sequence[Case]) -> list[Case]:
+        """The goals of orders of which one is decided again or confirmed: what follows it must follow. In the order
+        of their decisions; one that is neither decided yet nor in this batch comes in its turn."""
+        found = []
+        places: dict[str, int] = {}
+        for place, case in enumerate(batch):
+            places.setdefault(case.conversion_id, place)
+        for program, order_ids in by_program(orders).items():
+            sales = self._store.sales_of_orders(program, order_ids)
+            cases = [Case.of_stored(program, sale, self._clock()) for sale in sales]
+            counts = Counter(case.order_id for case in cases)
+            found += [case for case in cases if counts[case.order_id] > 1 and self._is_staged(case)]
+        found = [case for case in found if self._goals.of(case).first_seq or case.conversion_id in places]
+        return sorted(
+            found, key=lambda case: (self._goals.of(case).first_seq or _LAST, places.get(case.conversion_id, 0))
+        )
+
+    def _unloaded_goals(self) -> list[tuple[str, str]]:
+        """Program and goal of each decision that the loader may not have taken into the tables."""
+        goals = []
+        for shard in range(self._shards):
+            stream = keys.credits(shard)
+            position = (self._redis.hget(keys.positions(stream), "loader") or b"0-0").decode()
+            while entries := self._redis.xrange(stream, f"({position}", count=_ENTRIES_MAX):
+                position = entries[-1][0].decode()
+                for _, fields in entries:
+                    lines = [orjson.loads(line) for line in fields[b"credit_versions"].split(b"\n")]
+                    goals += [(line["program"], line["goal"]) for line in lines]
+        return goals
+
     def _wait_for_tables(self) -> None:
         """Until the tables hold all that is in the log now. Raises TablesBehind."""
         ends = {}
@@ -276,6 +345,11 @@ def run(worker: Worker, should_stop: Callable[[], bool], idle_seconds: float = 0
     if held:
         with suppress(Exception):  # then it expires
             worker.finish()
+
+
+def _order(line: bytes) -> Order:
+    program, order_id = orjson.loads(line)
+    return program, order_id
 
 
 def _id(stream_id: bytes) -> tuple[int, int]:

@@ -5,16 +5,21 @@ with the reason that the rule gives them. Called by the private port; the senten
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from attribution.catalog import Catalog
-from attribution.credit import Sale, decide
+from attribution.credit import Sale, Touch, decide
+from attribution.stages import reason_behind
 from attribution.store import Store
 from schemas import keys
 from schemas.projection import Projection
+
+REPORTS_MAX = 1000
+"""Anybody can repeat a pixel: of the reports of a sale an explanation has the first so many."""
 
 SENTENCES = {
     "WON": "won: the last one whose cookie the visitor carried",
@@ -35,6 +40,7 @@ SENTENCES = {
     "NOT_FIRST": "was preceded by an earlier one, and this program pays the first",
     "CHANNEL": "gave way to the merchant's own channel",
     "COUPON": "gave way to the coupon on the order",
+    "FIRST_GOAL": "gave way to what won the order's first goal",
 }
 _METHODS = {
     "click": "by the last click",
@@ -93,12 +99,9 @@ def explain(
         order,
     )
     goals = sorted(sale["goal"] for sale in sales)
-    if not goals:
-        return None
-    chosen = goal or ("sale" if "sale" in goals else goals[0])
+    chosen = goal or (goals[0] if goals and "sale" not in goals else "sale")
     sale = next((sale for sale in sales if sale["goal"] == chosen), None)
-    if sale is None:
-        return None
+    # What follows is asked in any case: how long an answer takes shall not tell an affiliate which orders there are.
     versions = _rows(
         client,
         "SELECT * FROM credit_versions WHERE program = {program:String} AND order_id = {order_id:String} "
@@ -109,21 +112,26 @@ def explain(
         client,
         "SELECT received_at, source, kind, outcome, amount, currency, click_id FROM reports "
         "WHERE program = {program:String} AND order_id = {order_id:String} AND goal = {goal:String} "
-        "ORDER BY received_at",
-        {**order, "goal": chosen},
+        "ORDER BY received_at LIMIT {most:UInt32}",
+        {**order, "goal": chosen, "most": REPORTS_MAX},
     )
+    touches = Store(client).touches(program, (sale["visitors"] if sale else []) or ["-"])
+    if sale is None:
+        return None
     answer: dict[str, Any] = {**order, "goal": chosen, "status": "pending"}
     if versions:
         answer = {**versions[0], "status": "decided"}
         known = {candidate["click_id"] for candidate in answer["candidates"]}
-        answer["candidates"] = _older(client, projection, sale, known) + answer["candidates"]
+        older = _older(touches, projection, sale, known, answer["click_id"] if answer["follows"] else None)
+        answer["candidates"] = older + answer["candidates"]
     return answer | {"sale": sale, "reports": reports, "versions": versions[1:], "goals": goals}
 
 
-def _older(client: Any, projection: Projection, sale: dict[str, Any], known: set[str]) -> list[dict[str, Any]]:
-    """Touches of the sale's visitors that the stored decision does not name."""
-    store = Store(client)
-    touches = store.touches(sale["program"], sale["visitors"]) if sale["visitors"] else []
+def _older(
+    touches: list[Touch], projection: Projection, sale: dict[str, Any], known: set[str], followed: str | None
+) -> list[dict[str, Any]]:
+    """Touches of the sale's visitors that the stored decision does not name; `followed` is the click of the goal that
+    the sale follows ('' where that has none), None where it was judged by itself."""
     if all(touch.click_id in known for touch in touches):
         return []
     catalog = Catalog(projection)
@@ -137,6 +145,10 @@ def _older(client: Any, projection: Projection, sale: dict[str, Any], known: set
         {},
         [],
     )
+    candidates = [
+        candidate if followed is None else replace(candidate, reason=reason_behind(candidate, followed))
+        for candidate in judged.candidates
+    ]
     return [
         {
             "click_id": candidate.touch.click_id,
@@ -145,8 +157,8 @@ def _older(client: Any, projection: Projection, sale: dict[str, Any], known: set
             "kind": candidate.touch.kind,
             "reason": candidate.reason.value,
         }
-        for candidate in judged.candidates
-        if candidate.touch.click_id not in known and candidate.reason != "WON"
+        for candidate in candidates
+        if candidate.touch.click_id not in known and (candidate.reason != "WON" or candidate.touch.click_id == followed)
     ]
 
 
@@ -168,18 +180,27 @@ def sentences(answer: dict[str, Any]) -> list[str]:
     ]
     if answer["status"] == "pending":
         return [*lines, "Not decided yet."]
-    winner = answer["affiliate"]
+    winner, follows = answer["affiliate"], answer["follows"]
     method = _METHODS[answer["method"]]
+    if follows:
+        method = f"with the order's first goal ({follows}), which he has {method}"
     lines.append(f"Credited to {winner}, {method}." if winner else f"Credited to nobody: {method}.")
     if answer["disputed"]:
         lines.append("Disputed: browsers alone named several visitors. It is not payable until a server reports it.")
+        if follows:
+            lines[-1] = (
+                f"Disputed: browsers alone stand behind {follows}. It is not payable until a server reports that."
+            )
     lines.append("")
     for candidate in sorted(answer["candidates"], key=lambda c: (c["ts"], c["click_id"])):
         mark = "*" if candidate["reason"] == "WON" else "-"
         lines.append(
             f"  {mark} {candidate['affiliate']}: {candidate['kind']} at {candidate['ts']} ({candidate['click_id']})"
         )
-        lines.append(f"      {candidate['reason']}: {SENTENCES[candidate['reason']]}")
+        sentence = SENTENCES[candidate["reason"]]
+        if follows and candidate["reason"] == "WON":
+            sentence = "won the order's first goal"
+        lines.append(f"      {candidate['reason']}: {sentence}")
     if not answer["candidates"]:
         lines.append("  No click of this visitor in this program is known.")
     lines += [

@@ -163,6 +163,7 @@ class Attribution:
     channels: tuple[str, ...] = term("channels", "the merchant's own channels that displace affiliates")
     duplicate_within: str = term("duplicate_within", "the same click again within this is a duplicate")
     merge_within: str = term("merge_within", "new evidence on a sale within this decides it again")
+    goals_judged: str = term("goals_judged", "first: later goals of an order go where its first went; alone")
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,15 @@ class Limits:
     sql_rows: int = setting(100_000, kinds.integer(1, 10_000_000), "a person's query with a longer answer fails")
     sql_threads: int = setting(1, kinds.integer(1, 256), "of one person's query")
     sql_concurrency: int = setting(2, kinds.integer(1, 64), "people's queries at once; one more gets 429")
+    explain_seconds: int = setting(
+        3, kinds.integer(1, 60), "an explanation at the edge that takes longer is answered 503"
+    )
+    explain_concurrency: int = setting(
+        2, kinds.integer(1, 64), "explanations for the edge at once; others wait for explain_seconds, then get 503"
+    )
+    rate_explain_per_key: int = setting(
+        10, kinds.integer(0, 1_000_000), "explanations a second, key and worker; beyond it 429; 0: off"
+    )
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Terms:
     channels: tuple[str, ...]
     duplicate_within: int
     merge_within: int
+    goals_judged: str = "first"
 
 
 class Key(NamedTuple):
@@ -102,7 +103,11 @@ KEYS: dict[str, Key] = {
     "channels": Key([], "a list of the merchant's own channels, as texts", _read_channels, list),
     "duplicate_within": _duration("10s"),
     "merge_within": _duration("24h"),
+    "goals_judged": _one_of("first", "alone"),
 }
+
+_HASHED_IF_SAID = ("goals_judged",)
+"""Keys that are younger than stored hashes: at their default they are left out, and old hashes stay true."""
 
 
 def parse_terms(mapping: object) -> Terms:
@@ -151,9 +156,13 @@ def dump_terms(terms: Terms) -> dict[str, object]:
 def terms_hash(terms: Terms) -> str:
     """16 hexadecimal digits that name this version, `from` included, the same in every process.
 
-    The order in which channels are listed changes nothing, nor how a duration is written (`1d`, `24h`).
+    The order in which channels are listed changes nothing, nor how a duration is written (`1d`, `24h`). Terms that
+    were stored before a key was known have the hash that they had.
     """
     canonical = dump_terms(terms) | {"channels": sorted(set(terms.channels))}
+    for name in _HASHED_IF_SAID:
+        if canonical[name] == KEYS[name].default:
+            del canonical[name]
     return blake2b(json.dumps(canonical, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -131,7 +131,6 @@ class Conversions:
             "coupon": content.get("coupon", []),
             "channel": content.get("channel"),
             "disputed": claim.is_disputed,
-            "confirmed": claim.is_confirmed,
             "has_gap": has_gap,
             "states": states,
         }

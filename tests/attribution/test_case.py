@@ -8,6 +8,7 @@ import pytest
 
 from attribution.case import Case, complete_touches, credit_line, read_case
 from attribution.credit import Candidate, Credit, Reason, Sale, Touch
+from attribution.stages import Staged
 from schemas.keys import TOUCH_SLACK_MS
 from schemas.terms import parse_versions, terms_hash
 
@@ -97,10 +98,10 @@ def test_a_sale_out_of_the_tables_is_decided_again_from_there() -> None:
 def test_a_decision_is_a_row_with_all_who_could_have_won() -> None:
     won, lost = (Touch(id, AT - n, "alice", "v", "click") for id, n in ((CLICK, 1), (SOFT, 2)))
     credit = Credit("alice", CLICK, "click", (Candidate(lost, Reason.NOT_LAST), Candidate(won, Reason.WON)))
-    row = orjson.loads(credit_line(case(is_disputed=True), credit, 2, 1, 77, AT + 9, DEFAULTS[0]))
+    row = orjson.loads(credit_line(case(), Staged(credit, True, "lead"), 2, 1, 77, AT + 9, DEFAULTS[0]))
     assert row.items() >= {
         "credit_id": "id/2", "version": 2, "replaces": 1, "decision_seq": 77, "affiliate": "alice", "method": "click",
-        "click_id": CLICK, "ts": str(AT), "decided_at": str(AT + 9), "disputed": True,
+        "click_id": CLICK, "ts": str(AT), "decided_at": str(AT + 9), "disputed": True, "follows": "lead",
         "terms_hash": terms_hash(DEFAULTS[0]),
     }.items()  # fmt: skip
     assert [(candidate["click_id"], candidate["reason"]) for candidate in row["candidates"]] == [
@@ -110,5 +111,5 @@ def test_a_decision_is_a_row_with_all_who_could_have_won() -> None:
 
 
 def test_nobody_is_written_as_empty() -> None:
-    row = orjson.loads(credit_line(case(), Credit(None, None, "none", ()), 1, 0, 1, AT, DEFAULTS[0]))
+    row = orjson.loads(credit_line(case(), Staged(Credit(None, None, "none", ()), False), 1, 0, 1, AT, DEFAULTS[0]))
     assert (row["affiliate"], row["click_id"], row["method"], row["candidates"]) == ("", "", "none", [])

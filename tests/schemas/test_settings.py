@@ -164,7 +164,7 @@ def test_the_terms_defaults_are_plain_json_values() -> None:
     defaults = Settings().terms_defaults
     assert defaults["window"] == "30d"
     assert defaults["channels"] == []
-    assert len(defaults) == 12
+    assert len(defaults) == 13
 
 
 def test_the_config_file_of_the_project_names_every_key_with_its_default() -> None:

@@ -35,6 +35,7 @@ DEFAULTS = Terms(
     channels=(),
     duplicate_within=10_000,
     merge_within=DAY,
+    goals_judged="first",
 )
 
 VALUES: dict[str, list[Any]] = {
@@ -50,6 +51,7 @@ VALUES: dict[str, list[Any]] = {
     "channels": [[], ["email"], ["email", "cpc"]],
     "duplicate_within": ["10s", "0s"],
     "merge_within": ["24h", "2d"],
+    "goals_judged": ["first", "alone"],
 }
 
 
@@ -97,6 +99,8 @@ def test_values_are_held_in_milliseconds_and_tuples() -> None:
         ("channels", [None], "a list"),
         ("duplicate_within", "-10s", "a duration"),
         ("merge_within", "9" * 5000 + "d", "a duration"),
+        ("goals_judged", "last", "first | alone"),
+        ("goals_judged", True, "first | alone"),
         ("from", "0", "an integer"),
         ("from", 0.0, "an integer"),
         ("from", True, "an integer"),
@@ -174,6 +178,16 @@ def test_the_version_in_force_is_the_last_that_has_begun(starts: set[int], at: i
 
 def test_the_hash_is_the_same_in_every_process() -> None:
     assert terms_hash(DEFAULTS) == "e0a981ad6400c7a6"
+
+
+def test_terms_that_were_stored_before_a_key_was_known_keep_their_hash() -> None:
+    """A program's versions of then lack `goals_judged`: they have its default, and decisions name the same hash."""
+    written = dump_terms(replace(DEFAULTS, from_ms=0, window=7 * DAY))
+    del written["goals_judged"]
+    stored = parse_terms(written)
+    assert stored.goals_judged == "first"
+    assert terms_hash(stored) == "58b513608c39c7a2"
+    assert terms_hash(replace(stored, goals_judged="alone")) != terms_hash(stored)
 
 
 def test_the_hash_does_not_depend_on_how_the_terms_are_written() -> None:

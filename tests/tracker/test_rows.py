@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from attribution.case import Case, credit_line
 from attribution.credit import Credit, Sale
+from attribution.stages import Staged
 from schemas.projection import Projection, version_line
 from schemas.settings import Settings
 from schemas.terms import parse_versions
@@ -204,7 +205,7 @@ def test_every_field_of_every_line_is_a_column_and_every_column_is_filled(tables
     lines = redirect_lines()
     clicked, refused = lines[0], lines[1]
     case = Case("c", "p", "o", Sale("o", 1, "p"), 1, False, False, False)
-    credit = credit_line(case, Credit(None, None, "none", ()), 1, 0, 1, 1, parse_versions(None)[0])
+    credit = credit_line(case, Staged(Credit(None, None, "none", ()), False), 1, 0, 1, 1, parse_versions(None)[0])
     written = {
         "clicks": orjson.loads(clicked).keys() | {"country", "device", "os", "browser", "received_at"},
         "refusals": orjson.loads(refused).keys() | {"received_at"},
@@ -226,4 +227,4 @@ def test_the_lines_of_the_redirect_are_taken_by_the_tables(tables: Any) -> None:
 
 
 def test_what_is_no_row_is_known() -> None:
-    assert frozenset(("decide", "replay", "late")) == IGNORED_FIELDS
+    assert frozenset(("decide", "confirmed", "replay", "late")) == IGNORED_FIELDS
