@@ -46,7 +46,7 @@ class Keeper:
     def keep(self) -> bool:
         """Look at the log server; True when it had to be told something. Raises UnsafeLogServer, and what the stores
         raise: then it is not ready, and this is to be called again."""
-        server = _started(self._redis)
+        server = started(self._redis)
         if server != self._server:  # it is new to us, or has started anew
             check_durability(self._redis, self._accept_loss)
             if has_gone_back(self._redis, self._client, self._shards):
@@ -105,7 +105,7 @@ def _last_entry(redis: Any, stream: str) -> int:
     return int(last.partition(b"-")[0])
 
 
-def _started(redis: Any) -> str:
+def started(redis: Any) -> str:
     """What changes when a server is started anew."""
     info = redis.info("server")
     return str(info["run_id"] if "run_id" in info else sorted(one["run_id"] for one in info.values()))

@@ -48,9 +48,17 @@ class AdminClient:
 
     def replay(self, question: dict[str, Any]) -> Iterator[Any]:
         """The lines of a replay (replay_source.py), parsed one by one. Raises NotRunning and Refusal."""
+        return self._lines("/replay", orjson.dumps(question))
+
+    def rebuild_state(self) -> Iterator[dict[str, Any]]:
+        """How far the rebuild of touch state is (rebuilds.py), which goes on only while this is read. Raises NotRunning
+        and Refusal."""
+        return self._lines("/rebuild-state", b"")
+
+    def _lines(self, path: str, body: bytes) -> Iterator[Any]:
         connection = http.client.HTTPConnection(self._address.host, self._address.port, timeout=600)
         try:
-            connection.request("POST", "/replay", orjson.dumps(question), {"Authorization": f"Bearer {self._token}"})
+            connection.request("POST", path, body, {"Authorization": f"Bearer {self._token}"})
             response = connection.getresponse()
             if response.status >= 400:
                 self._good(response.status, orjson.loads(response.read()))

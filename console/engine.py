@@ -156,6 +156,7 @@ class Engine:
             self.settings.redis.shards,
             lambda: time.time_ns() // 1_000_000,
             self.metrics.decided,
+            self.counters,
         )
         worker_loop.run(worker, self._stopping.is_set)
 

@@ -62,6 +62,7 @@ class Metrics:
             "lastcookie_loader_lag_seconds", "Age of the oldest entry not loaded", labels=["stream"]
         )
         memory = GaugeMetricFamily("lastcookie_log_server_bytes", "Memory used by the log server")
+        gaps = GaugeMetricFamily("lastcookie_state_gap", "1 while touch state may lack something", labels=["shard"])
         redis = self._redis
         try:
             for stream in streams(self._shards):
@@ -70,10 +71,12 @@ class Metrics:
                 waiting = redis.xrange(stream.name, f"({position}", count=1)
                 since = int(waiting[0][0].partition(b"-")[0]) / 1000 if waiting else time.time()
                 lag.add_metric([stream.name], max(0.0, time.time() - since))
+            for shard in range(self._shards):
+                gaps.add_metric([str(shard)], redis.exists(keys.gap(shard)))
             memory.add_metric([], redis.info("memory")["used_memory"])
         except Exception:
             return
-        yield from (entries, lag, memory)
+        yield from (entries, lag, gaps, memory)
 
 
 def beats(data_dir: Path) -> list[dict[str, Any]]:

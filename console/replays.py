@@ -105,18 +105,20 @@ def _read(body: bytes, now: int) -> Question:
 
 def _wait_for_tables(redis: Any, shards: int) -> None:
     """Until what is in the log now is decided and in the tables. Raises Refused."""
-    worker = _ends(redis, [keys.conversions(shard) for shard in range(shards)])
-    _wait(redis, worker, "worker")
+    worker = stream_ends(redis, [keys.conversions(shard) for shard in range(shards)])
+    wait_for_reader(redis, worker, "worker")
     streams = [name(shard) for shard in range(shards) for name in (keys.clicks, keys.conversions, keys.credits)]
-    _wait(redis, _ends(redis, [*streams, keys.ENTITIES]), "loader")
+    wait_for_reader(redis, stream_ends(redis, [*streams, keys.ENTITIES]), "loader")
 
 
-def _ends(redis: Any, streams: list[str]) -> dict[str, tuple[int, ...]]:
+def stream_ends(redis: Any, streams: list[str]) -> dict[str, tuple[int, ...]]:
+    """The last entry of each stream that has any."""
     last = {stream: redis.xrevrange(stream, count=1) for stream in streams}
     return {stream: _id(entries[0][0]) for stream, entries in last.items() if entries}
 
 
-def _wait(redis: Any, ends: dict[str, tuple[int, ...]], reader: str) -> None:
+def wait_for_reader(redis: Any, ends: dict[str, tuple[int, ...]], reader: str) -> None:
+    """Until the reader of these streams has passed these entries. Raises Refused."""
     for _ in range(_LOOKS_MAX):
         behind = [s for s, end in ends.items() if _id(redis.hget(keys.positions(s), reader) or b"0-0") < end]
         if not behind:
