@@ -34,8 +34,8 @@ class NotRecorded(Exception):
 
 
 class Conversions:
-    """Submits reports for one worker. `redis` is redis-py's asynchronous client; `new_id()` gives a fresh id;
-    `clock` ms."""
+    """Submits reports for one worker. `redis` is redis-py's asynchronous client, or what speaks like it (calls.py);
+    `new_id()` gives a fresh id; `clock` ms."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Conversions:
         return outcome, claim.conversion_id
 
     async def _claim(self, shard: int, key: str, report: Report, params: dict[str, str]) -> tuple[Outcome, Claim]:
-        before: bytes = await self._redis.get(key) or b""
+        before = await self._read_claim(shard, key)
         for _ in range(_TRIES_MAX):
             known = decode_claim(before)
             known_ts = known.content.get(report.trust, {}).get("ts") if known else None
@@ -99,6 +99,13 @@ class Conversions:
                 raise NotRecorded("claims are being rebuilt")
             before = reply[1]
         raise NotRecorded("too many reports of one order at once")
+
+    async def _read_claim(self, shard: int, key: str) -> bytes:
+        """What is known of an order, b"" for nothing. Raises NotRecorded while nothing can be known yet."""
+        claim, ready = await self._redis.mget(key, keys.ready(shard))
+        if ready is None:
+            raise NotRecorded("claims are being rebuilt")
+        return claim or b""
 
     async def _case(self, report: Report, claim: Claim, *, is_first: bool) -> tuple[Claim, bytes]:
         """What the worker decides: the sale, and the touches of its visitors as they are now."""
@@ -154,7 +161,7 @@ class Conversions:
         key = keys.reversal(shard, program, order_id, goal, reversal["reversal_id"])
         content = reversal_content(**reversal["content"])
         try:
-            claim = decode_claim(await self._redis.get(order) or b"")
+            claim = decode_claim(await self._read_claim(shard, order))
             if claim is None:
                 raise FieldError(404, "conversion_unknown", "no such sale has been reported", "order_id")
             line = orjson.dumps(_reversal_row(self._new_id(), claim, reversal, source, self._clock()))
