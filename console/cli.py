@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from redis.exceptions import RedisError
 from rich.table import Table
 from rich.text import Text
 
@@ -29,11 +30,19 @@ from console.commands import (
     printable,
 )
 from console.engine import connect_redis
-from console.entities import plan_file, publish, read_entities, read_projection, wait_for_edge
+from console.entities import (
+    find_problems,
+    plan_file,
+    publish,
+    read_entities,
+    read_projection,
+    read_snapshot,
+    wait_for_edge,
+)
 from console.explain import sentences
 from console.replay import replay
 from schemas import api_keys, keys
-from schemas.entities import EntityEvent
+from schemas.entities import EntityEvent, EntityKey
 from schemas.problems import FileError, Problem
 from schemas.settings import Settings, load
 from schemas.version import ENGINE_VERSION
@@ -257,30 +266,35 @@ def check(instance: Instance, as_json: bool) -> None:
 @json_option
 @instance_options
 def verify_config(instance: Instance, files: tuple[Path, ...], as_json: bool) -> None:
-    """The settings, and FILES of entities: every error with file, line and the accepted values."""
-    from console.entities import CHECKS
-    from schemas.entity_file import parse_file
+    """The settings, and FILES of entities: every error with file, line and the accepted values.
 
+    FILES are held against the entities there are, one after the other, as `apply` would.
+    """
     problems: list[Problem] = []
+    records, defaults = None, Settings().terms_defaults
     try:
-        settings = load(instance.config, None, environ())
+        settings = load(instance.config, instance.data_dir, environ())
         files = files or ((settings.demo.entities,) if settings.demo.entities else ())
+        records, defaults = _known_entities(settings) if files else None, settings.terms_defaults
     except FileError as error:
         problems += error.problems
-    for path in files:
-        try:
-            parse_file(path.read_text("utf-8"), str(path), CHECKS)
-        except FileError as error:
-            problems += error.problems
-        except (OSError, UnicodeDecodeError) as error:
-            fail(f"{path}: {error}")
+    problems += find_problems(files, records, _now(), defaults)
     if as_json:
-        click.echo(
-            json.dumps([problem._asdict() if hasattr(problem, "_asdict") else vars(problem) for problem in problems])
-        )
+        click.echo(json.dumps([vars(problem) for problem in problems]))
     else:
-        click.echo(str(FileError(problems)) if problems else "no problems", err=bool(problems))
+        click.echo("\n".join(map(str, problems)) or "no problems", err=bool(problems))
     sys.exit(2 if problems else 0)
+
+
+def _known_entities(settings: Settings) -> dict[EntityKey, Any]:
+    """What there is: by the log server where it answers, else by the snapshot; nothing where there is neither."""
+    try:
+        return read_projection(connect_redis(settings, embedded.url(settings)))[1]
+    except (RedisError, OSError, ValueError):  # the last: a URL that has no port where one should be
+        records = read_snapshot(settings.data.dir)
+    if records is None:
+        click.echo(f"no entities known in {settings.data.dir}: files are read as for a new system", err=True)
+    return records or {}
 
 
 @main.command()

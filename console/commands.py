@@ -26,14 +26,14 @@ class Instance:
 
     def __init__(self, config: Path | None, data_dir: Path | None) -> None:
         self.config = config or Path("config.toml")
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         if config is not None and not config.exists():
             fail(f"{config}: no such file")
 
     @property
     def settings(self) -> Settings:
         with named_errors():
-            return load(self.config, self._data_dir, environ())
+            return load(self.config, self.data_dir, environ())
 
     def admin(self) -> AdminClient:
         return AdminClient(self.settings)

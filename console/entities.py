@@ -1,4 +1,7 @@
-"""Entities from a file, or a single one, into the stream of their versions. Called by `apply`, `key` and the demo."""
+"""Entities from a file, or a single one, into the stream of their versions; or only looked at.
+
+Called by `apply`, `key`, `verify-config` and the demo.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +18,7 @@ from schemas.entity_keys import UrlChecks
 from schemas.problems import FileError, Problem
 from schemas.projection import MARK, version_line
 from tracker.destination import check_allowed_host, check_template
+from tracker.links import load_snapshot, snapshot_path
 
 SCRIPT = (Path(__file__).parent / "publish.lua").read_text()
 CHECKS = UrlChecks(check_template, check_allowed_host)
@@ -39,6 +43,35 @@ def read_entities(path: Path) -> EntityFile:
     except (OSError, UnicodeDecodeError) as error:
         raise FileError([Problem(str(path), None, "", f"cannot be read: {error}")]) from error
     return parse_file(text, str(path), CHECKS)
+
+
+def find_problems(
+    paths: Sequence[Path], records: Mapping[EntityKey, Any] | None, at: int, terms_defaults: Mapping[str, object]
+) -> list[Problem]:
+    """What `apply` would refuse of these files, one after the other, in view of the records that there are.
+
+    Without records the files are only read. So are those that follow one with mistakes: what they refer to may stand
+    in it.
+    """
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            file = read_entities(path)
+            if records is not None and not problems:
+                events = diff(records, file, at, terms_defaults).events
+                records = {**records, **{(event["type"], event["id"]): event["data"] for event in events}}
+        except FileError as error:
+            problems += error.problems
+    return problems
+
+
+def read_snapshot(data_dir: Path) -> dict[EntityKey, Any] | None:
+    """Every record as a tracker of this machine wrote it down; None where none did, or not whole."""
+    projection = load_snapshot(snapshot_path(data_dir))
+    if not projection.position:
+        return None
+    pairs = ((key.partition(":"), data) for key, data in projection.items())
+    return {(kind, id): orjson.loads(data) for (kind, _, id), data in pairs}
 
 
 def read_projection(redis: Any) -> tuple[str, dict[EntityKey, Any]]:

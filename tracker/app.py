@@ -34,7 +34,8 @@ from schemas.settings import Settings, load
 from tracker.api import Api
 from tracker.click_id import load_keys
 from tracker.conversions import Conversions
-from tracker.links import Links, load_snapshot, save_snapshot
+from tracker.explain import Explanations
+from tracker.links import Links, load_snapshot, save_snapshot, snapshot_path
 from tracker.log import Limits, Log
 from tracker.rates import Rates
 from tracker.redirect import Redirect
@@ -82,7 +83,7 @@ class Worker:
         self.counters: Counter[str] = Counter()
         self.redis = connect_redis(settings, redis_url)
         folder = settings.data.dir
-        self._snapshot = folder / "links" / "links.snapshot"
+        self._snapshot = snapshot_path(folder)
         self.links = Links(load_snapshot(self._snapshot), settings.redis.shards)
         self._snapshot_position = self.links.projection.position
         self._may_grow = True

@@ -173,6 +173,11 @@ def greatest_windows(projection: Projection) -> dict[str, int]:
     return windows.greatest_windows(projection.all("program"), projection.all("membership"))
 
 
+def snapshot_path(data_dir: Path) -> Path:
+    """Where the trackers of a machine write the projection down."""
+    return data_dir / "links" / "links.snapshot"
+
+
 def save_snapshot(path: Path, mark: str, records: Iterable[tuple[str, bytes]]) -> None:
     """Write the projection beside the running system, whole or not at all."""
     body = b"\n".join(key.encode() + b"\t" + data for key, data in records)

@@ -1,11 +1,14 @@
 """The commands as their users type them: what they print, and their exit status."""
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.system import ROOT, System
+from tracker.links import load_snapshot
 
 CASES = ROOT / "tests" / "attribution" / "cases"
 
@@ -147,6 +150,56 @@ def test_verify_config_names_every_error_with_its_line(tmp_path: Path) -> None:
     for place in ("config.toml:2", "config.toml:4", "config.toml:5"):
         assert place in done.stderr
     assert lastcookie("verify-config").returncode == 0
+
+
+NEW_LINK = '[[link]]\ncode = "verify-x"\nprogram = "{program}"\naffiliate = "alice"\n'
+
+
+def test_verify_config_finds_what_apply_would_refuse(system: System, tmp_path: Path) -> None:
+    """While the system runs, and when it is down by what its trackers wrote down; the same lines, the same words."""
+    good, bad, late = (tmp_path / name for name in ("good.toml", "bad.toml", "late.toml"))
+    good.write_text(NEW_LINK.format(program="shoes"))
+    bad.write_text(NEW_LINK.format(program="verify-p") + '[[program]]\nid = "shoes"\nmerchant = "nobody"\n')
+    late.write_text('[[program]]\nid = "verify-p"\nmerchant = "acme"\nlanding_url = "https://s/"\ncurrency = "EUR"\n')
+    refused = system.run("apply", str(bad), check=False)
+    assert "bad.toml:3" in refused.stderr and "bad.toml:7" in refused.stderr
+    snapshot = system.data_dir / "links" / "links.snapshot"
+    down = tmp_path / "down"
+    (down / "links").mkdir(parents=True)
+    deadline = time.monotonic() + 20
+    while not snapshot.exists() or load_snapshot(snapshot).get("program", "shoes") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shutil.copy(snapshot, down / "links")
+    for where in ([], ["--data-dir", str(down)]):
+        assert system.run("verify-config", *where, str(good)).stdout == "no problems\n"
+        done = system.run("verify-config", *where, str(bad), check=False)
+        assert (done.returncode, done.stderr) == (2, refused.stderr)
+        later = bad.with_name("later.toml")
+        later.write_text(NEW_LINK.format(program="verify-p"))
+        assert system.run("verify-config", *where, str(late), str(later)).stdout == "no problems\n"
+        problems = json.loads(system.run("verify-config", *where, "--json", str(bad), check=False).stdout)
+        found = {(problem["line"], problem["key"]) for problem in problems}
+        assert found == {(3, "link.program"), (7, "program.merchant")}
+    assert system.sql("SELECT count() AS n FROM programs WHERE program = 'verify-p'") == [{"n": 0}]
+
+
+def test_verify_config_where_nothing_is_known_reads_files_as_for_a_new_system(tmp_path: Path) -> None:
+    config, file, empty = (tmp_path / name for name in ("config.toml", "f.toml", "missing.toml"))
+    config.write_text("")
+    file.write_text(NEW_LINK.format(program="shoes"))
+    done = lastcookie("verify-config", "--config", str(config), str(file))
+    assert done.returncode == 2 and "new system" in done.stderr
+    assert "f.toml:3" in done.stderr and "f.toml:4" in done.stderr
+    assert not (tmp_path / "var").exists(), "it looks and leaves nothing"
+    done = lastcookie("verify-config", "--config", str(config), str(ROOT / "demo/entities.toml"), str(file))
+    assert (done.returncode, done.stdout) == (0, "no problems\n")
+    done = lastcookie("verify-config", "--config", str(config), str(empty), str(file))
+    assert done.returncode == 2 and "missing.toml: cannot be read" in done.stderr
+    assert "f.toml" not in done.stderr, "what it refers to may stand in the file that could not be read"
+    config.write_text("[server]\nworkers = -1\n")
+    done = lastcookie("verify-config", "--config", str(config), str(file))
+    assert done.returncode == 2 and "config.toml:2" in done.stderr and "f.toml" not in done.stderr
 
 
 def test_a_command_without_a_running_system_says_how_to_start_it(tmp_path: Path) -> None:
