@@ -127,7 +127,7 @@ def merge(claim: Claim | None, report: Report, merge_within_ms: int) -> tuple[Cl
     if known is not None and not agrees(known, report.content):
         return claim, Outcome.CONFLICT
     outcome = Outcome.MERGED if known is None else Outcome.DUPLICATE
-    content = {**claim.content, report.trust: {**(known or {}), **report.content}}
+    content = {**claim.content, report.trust: {**report.content, **(known or {})}}  # what agrees stays as it is
     changed = replace(claim, content=content, ts=_sale_ts(claim, report))
     if report.received_at - claim.first_received_at < merge_within_ms:
         changed = replace(changed, evidence=_with_evidence(claim.evidence, report))

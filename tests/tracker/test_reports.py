@@ -136,6 +136,12 @@ def test_coupons_compare_without_ascii_case() -> None:
     assert not agrees({"coupon": ["grün"]}, {"coupon": ["GRÜN"]})
 
 
+def test_a_coupon_in_other_letters_is_a_retry_and_changes_nothing() -> None:
+    first, _ = merge_all(report(coupon=["Alice10"]))
+    claim, outcomes = merge_all(report(coupon=["Alice10"]), report(after_ms=1, coupon=["ALICE10"]))
+    assert (claim, outcomes) == (first, ["accepted", "duplicate"])
+
+
 @pytest.mark.parametrize("evidence", [{"visitor": ANN}, {"click_id": "c1", "click_visitor": ANN}])
 @pytest.mark.parametrize("source", ["api", "pixel"])
 def test_source_visitor_click_id_and_receipt_are_no_content(source: str, evidence: dict[str, str]) -> None:
