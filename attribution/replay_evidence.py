@@ -26,6 +26,7 @@ class Revision(NamedTuple):
     amount: str | None
     currency: str
     is_disputed: int
+    is_confirmed: int = 0
 
 
 class Named(NamedTuple):
@@ -40,6 +41,7 @@ class Decision(NamedTuple):
     """A version of a credit, and what is known of its sale.
 
     `is_judged`: its sale is dated in the period; else it is history for others. `is_last`: it is the one in force.
+    `first_seq` is the position of the sale's first version.
     `bindings` are rows of customer, visitor, ts, received_at; `touches` of click_id, ts, affiliate, visitor, kind,
     flags, received_at.
     """
@@ -65,15 +67,17 @@ class Decision(NamedTuple):
     reversed_at: int
     bindings: Sequence[Sequence[Any]]
     touches: Sequence[Sequence[Any]]
+    first_seq: int = 0
 
 
 class Evidence(NamedTuple):
-    """What `decide` is given of one sale, and whether browsers alone named several visitors."""
+    """What `decide` is given of one sale, whether it is disputed, and whether a server has reported it."""
 
     sale: Sale
     touches: list[Touch]
     identities: Mapping[str, Collection[str]]
     is_disputed: bool
+    is_confirmed: bool
 
 
 def evidence_then(decision: Decision, back: int = 0) -> Evidence:
@@ -149,4 +153,5 @@ def _evidence(decision: Decision, revision: int, at: int) -> Evidence:
         ],
         {report.customer_id: bound} if bound else {},
         bool(report.is_disputed),
+        bool(report.is_confirmed),
     )

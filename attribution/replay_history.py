@@ -14,17 +14,22 @@ import orjson
 from attribution.catalog import Catalog
 from attribution.credit import Credit, PastCredit
 from attribution.replay_evidence import Decision, Revision
+from attribution.stages import Stage
 from schemas.projection import LINES_FIELD, Projection
 from schemas.terms import Terms
 from schemas.what_if import changed
 
 _EVER = 2**62
+Outcome = tuple[str, str, str]
+"""Affiliate, click id and method."""
 _CACHE = "PRAGMA cache_size = -65536"  # KiB that stay in memory
 _MAKE = (
     "CREATE TABLE past (program, order_id, goal, ts, affiliate, click_id, method, customer_id, since, until)",
     "CREATE INDEX past_customer ON past (program, customer_id) WHERE customer_id IS NOT NULL",
     "CREATE INDEX past_click ON past (program, click_id) WHERE click_id IS NOT NULL",
     "CREATE INDEX past_order ON past (program, order_id, goal)",
+    "CREATE TABLE stage (program, order_id, goal, first_seq, affiliate, click_id, method, is_disputed, reversed_at, "
+    "reported, PRIMARY KEY (program, order_id, goal))",
 )
 
 
@@ -101,6 +106,27 @@ class PastCredits:
                 row = (*key, ts, affiliate, click_id or None, method, customer_id, since, until)
                 self._file.execute("INSERT INTO past VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
+    def add_stage(self, decision: Decision, credit: Outcome, is_disputed: bool) -> None:
+        """How a goal of an order is decided now, for the goals that may follow it."""
+        reported = [
+            (report.received_at, report.visitors, report.is_confirmed)
+            for report in (Revision(*row) for row in decision.revisions)
+        ]
+        row = (
+            decision.program, decision.order_id, decision.goal, decision.first_seq, *credit, is_disputed,
+            decision.reversed_at or _EVER, orjson.dumps(reported).decode(),
+        )  # fmt: skip
+        self._file.execute("INSERT OR REPLACE INTO stage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def of_order(self, decision: Decision, at: int) -> list[Stage]:
+        """The other goals of the order that were decided before this one was first, as they were known at `at` (ms)."""
+        rows = self._file.execute(
+            "SELECT goal, affiliate, click_id, method, is_disputed, reversed_at, reported FROM stage "
+            "WHERE program = ? AND order_id = ? AND goal != ? AND first_seq < ? ORDER BY first_seq",
+            (decision.program, decision.order_id, decision.goal, decision.first_seq),
+        )
+        return [_stage(*row, at=at) for row in rows]
+
     def of_customer(self, program: str, customer_id: str, at: int) -> list[PastCredit]:
         """Credits for sales that were known at `at` (ms) as this customer's."""
         return list(self._found("customer_id = ?", (program, customer_id, at, at)))
@@ -116,6 +142,18 @@ class PastCredits:
             tuple(values),
         )
         return (PastCredit(*row) for row in rows)
+
+
+def _stage(
+    goal: str, affiliate: str, click_id: str, method: str, is_disputed: int, reversed_at: int, reported: str, *, at: int
+) -> Stage:
+    reports = orjson.loads(reported)
+    known = [report for report in reports if report[0] <= at] or reports[:1] or [(0, (), False)]
+    _, visitors, is_confirmed = known[-1]
+    return Stage(
+        goal, affiliate or None, click_id or None, method, frozenset(visitors), bool(is_confirmed), bool(is_disputed),
+        reversed_at <= at,
+    )  # fmt: skip
 
 
 def _customers(decision: Decision) -> Iterator[tuple[str | None, int, int]]:

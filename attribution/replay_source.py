@@ -61,6 +61,7 @@ class Needs:
 
     programs: set[str] = field(default_factory=set)
     history: set[str] = field(default_factory=set)
+    stages: set[str] = field(default_factory=set)
     identity: set[str] = field(default_factory=set)
     reach_ms: int = 0
     customer_ms: int = 0
@@ -81,6 +82,8 @@ class Needs:
         self.customer_ms = max(self.customer_ms, terms.customer_window)
         if terms.repeat != "window":
             self.history.add(program)
+        if terms.goals_judged == "first":
+            self.stages.add(program)
         if terms.identity == "customer":
             self.identity.add(program)
 
@@ -105,6 +108,8 @@ class Source:
         for block in self._blocks("replay_entities", as_of=_END_OF_TIME_MS):  # a program may be newer than `as_of`
             for line in block.splitlines():
                 self._needs.take(orjson.loads(line), self._question.changes or {})
+        several = {row[0] for row in self._client.query(query("replay_stages")).result_rows}
+        self._needs.stages &= several & {self._question.program} if self._question.program else several
         known = self._needs.programs
         if self._question.program is not None and self._question.program not in known:
             names = ", ".join(sorted(known)[:50]) or "none yet"
@@ -113,7 +118,14 @@ class Source:
     def lines(self) -> Iterator[str]:
         """Lines of JSON, several in each text: objects say what follows, and the last one that all came."""
         count, until = self._client.query(query("replay_extent"), parameters=self._parameters).result_rows[0]
-        yield _line({"section": "entities", "decisions": count, "history": sorted(self._needs.history)})
+        yield _line(
+            {
+                "section": "entities",
+                "decisions": count,
+                "history": sorted(self._needs.history),
+                "stages": sorted(self._needs.stages),
+            }
+        )
         yield from self._blocks("replay_entities")
         yield _line({"section": "decisions"})
         if count:
@@ -127,6 +139,7 @@ class Source:
             "history": sorted(needs.history),
             "history_from": max(_EVER[0], history_from),
             "identity": sorted(needs.identity),
+            "stages": sorted(needs.stages),
         }
         after = 0
         while after < until:

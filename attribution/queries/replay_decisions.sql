@@ -1,6 +1,7 @@
 -- Decisions in order, each with what was reported of its sale, the bindings of its customer, and every touch that
 -- could matter: a line of JSON each, in the columns that replay_evidence.py reads. Some stand here only as history:
--- earlier credits, about which the rule asks where a program's terms say `once` or `customer`.
+-- earlier credits, about which the rule asks where a program's terms say `once` or `customer`, and the other goals of
+-- an order.
 WITH
 slice AS
 (
@@ -11,11 +12,19 @@ slice AS
     WHERE decision_seq > {after:UInt64} AND decision_seq <= {until:UInt64}
       AND decided_at <= fromUnixTimestamp64Milli({as_of:Int64})
       AND ({program:String} = '' OR program = {program:String})
-      AND (is_in_period OR (program IN {history:Array(String)} AND toUnixTimestamp64Milli(ts) >= {history_from:Int64}))
+      AND (is_in_period OR (program IN {history:Array(String)} AND toUnixTimestamp64Milli(ts) >= {history_from:Int64})
+           OR (program IN {stages:Array(String)} AND (program, order_id) IN
+              (
+                  SELECT program, order_id FROM credit_versions
+                  WHERE program IN {stages:Array(String)} AND decided_at <= fromUnixTimestamp64Milli({as_of:Int64})
+                  GROUP BY program, order_id
+                  HAVING min(goal) != max(goal)
+              )))
 ),
 newest AS
 (
-    SELECT program, order_id, goal, max(version) AS last_version, toUnixTimestamp64Milli(argMax(ts, version)) AS last_ts
+    SELECT program, order_id, goal, max(version) AS last_version, min(decision_seq) AS first_seq,
+           toUnixTimestamp64Milli(argMax(ts, version)) AS last_ts
     FROM credit_versions
     WHERE decided_at <= fromUnixTimestamp64Milli({as_of:Int64})
       AND (program, order_id, goal) IN (SELECT program, order_id, goal FROM slice)
@@ -26,7 +35,8 @@ sale AS
     SELECT program, order_id, goal,
            arraySort(one -> one.1, groupArray((revision, toUnixTimestamp64Milli(received_at),
                toUnixTimestamp64Milli(conversion_versions.ts), visitors, click_ids, customer_id, coupon, channel, amount,
-               currency, length(visitors) > 1 AND JSONLength(claim, 'evidence', 'server') = 0))) AS revisions,
+               currency, length(visitors) > 1 AND JSONLength(claim, 'evidence', 'server') = 0,
+               status = 'confirmed'))) AS revisions,
            min(toUnixTimestamp64Milli(first_received_at)) AS first_received,
            groupUniqArrayArray(visitors) AS named_visitors,
            min(ts) AS oldest,
@@ -95,7 +105,7 @@ SELECT formatRow('JSONCompactEachRow',
     toUnixTimestamp64Milli(decided_at), terms_hash, engine_version, toUInt8(disputed),
     if({verify:Bool}, arrayMap(one -> (one.1, toUnixTimestamp64Milli(one.3), one.5), candidates), []),
     is_in_period AND last_ts >= {from:Int64} AND last_ts < {to:Int64}, version = last_version,
-    revisions, first_received, reversed_at, bindings, touches)
+    revisions, first_received, reversed_at, bindings, touches, first_seq)
 FROM slice
 LEFT JOIN newest USING (program, order_id, goal)
 LEFT JOIN sale USING (program, order_id, goal)

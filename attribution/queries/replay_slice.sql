@@ -7,7 +7,14 @@ WITH slice AS
       AND decided_at <= fromUnixTimestamp64Milli({as_of:Int64})
       AND ({program:String} = '' OR program = {program:String})
       AND ((toUnixTimestamp64Milli(ts) >= {from:Int64} AND toUnixTimestamp64Milli(ts) < {to:Int64})
-           OR (program IN {history:Array(String)} AND toUnixTimestamp64Milli(ts) >= {history_from:Int64}))
+           OR (program IN {history:Array(String)} AND toUnixTimestamp64Milli(ts) >= {history_from:Int64})
+           OR (program IN {stages:Array(String)} AND (program, order_id) IN
+              (
+                  SELECT program, order_id FROM credit_versions
+                  WHERE program IN {stages:Array(String)} AND decided_at <= fromUnixTimestamp64Milli({as_of:Int64})
+                  GROUP BY program, order_id
+                  HAVING min(goal) != max(goal)
+              )))
     ORDER BY decision_seq
     LIMIT {rows:UInt64}
 )

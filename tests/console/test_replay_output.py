@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, lines: list[Any], *arguments: str, end:
 
     def answer(_self: AdminClient, question: dict[str, Any]) -> Iterator[Any]:
         asked.append(question)
-        yield {"section": "entities", "decisions": len(lines), "history": []}
+        yield {"section": "entities", "decisions": len(lines), "history": [], "stages": []}
         yield {"section": "decisions"}
         yield from lines
         if end == "refuse":
