@@ -22,6 +22,7 @@ from console.check import check
 from console.client import Refusal
 from console.explain import RedisProjection, explain
 from console.metrics import Metrics, beats
+from console.explanations import Busy, Explanations
 from console.replays import Refused, Replays
 from console.tables import Tables
 from schemas import keys
@@ -47,6 +48,7 @@ class Admin:
         self._replays = Replays(settings, redis, tables)
         self._sql_clients = [analyst_client(tables, settings) for _ in range(settings.limits.sql_concurrency)]
 
+        self._explanations = Explanations(settings, redis, tables)
     def app(self, token: str) -> Starlette:
         """The ASGI application; `token` opens what is not public."""
 
@@ -68,6 +70,8 @@ class Admin:
                 Route("/explain", private(self.explain)),
                 Route("/check", private(self.check), methods=["POST"]),
                 Route("/replay", private(self.replay), methods=["POST"]),
+                Route("/explain/merchant", private(self.explain_to_merchant)),
+                Route("/explain/affiliate", private(self.explain_to_affiliate)),
             ],
             exception_handlers={Exception: _broken},
         )
@@ -147,10 +151,23 @@ class Admin:
     async def explain(self, request: Request) -> Response:
         params = request.query_params
         sale = params.get("program", ""), params.get("order_id", ""), params.get("goal")
-        answer = await asyncio.to_thread(self._ask, explain, RedisProjection(self._redis), *sale)
-        if answer is None:
-            return _error(404, "conversion_unknown", "no such sale has been reported", "order_id")
-        return _json(answer)
+        return _explanation(await asyncio.to_thread(self._ask, explain, RedisProjection(self._redis), *sale))
+
+    async def explain_to_merchant(self, request: Request) -> Response:
+        """For the edge, which has made sure that the program is his: `program, order_id, goal`."""
+        return await self._explained(request, self._explanations.for_merchant, "program", "order_id", "goal")
+
+    async def explain_to_affiliate(self, request: Request) -> Response:
+        """For the edge, which has made sure who asks: `affiliate, program, order_id, goal`."""
+        names = ("affiliate", "program", "order_id", "goal")
+        return await self._explained(request, self._explanations.for_affiliate, *names)
+
+    @staticmethod
+    async def _explained(request: Request, question: Any, *names: str) -> Response:
+        try:
+            return _explanation(await question(*(request.query_params.get(name, "") for name in names)))
+        except Busy:
+            return _error(503, "explain_busy", "limits.explain_concurrency explanations are running")
 
     async def check(self, _request: Request) -> Response:
         settings = self._settings
@@ -203,3 +220,9 @@ def _error(
     status: int, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     return _json({"error": {"code": code, "message": message, "param": param}}, status, headers)
+def _explanation(answer: Any) -> Response:
+    if answer is None:
+        return _error(404, "conversion_unknown", "no such sale has been reported", "order_id")
+    return _json(answer)
+
+

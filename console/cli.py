@@ -138,48 +138,54 @@ def _apply(settings: Settings, file: Path, dry_run: bool) -> Any:
 
 
 @main.command()
-@click.argument("merchant")
-@click.option("--kind", type=click.Choice(["api", "postback"]), default="api", show_default=True)
-@click.option("--revoke", metavar="ID", help="Instead: make this key of the merchant's invalid. ID: --json shows it.")
+@click.argument("holder")
+@click.option("--kind", type=click.Choice(list(api_keys.HOLDERS)), default="api", show_default=True)
+@click.option("--revoke", metavar="ID", help="Instead: make this key of his invalid. ID: --json shows it.")
 @json_option
 @instance_options
-def key(instance: Instance, merchant: str, kind: str, revoke: str | None, as_json: bool) -> None:
-    """Make a key for MERCHANT; it is shown this once, and kept as a hash."""
+def key(instance: Instance, holder: str, kind: str, revoke: str | None, as_json: bool) -> None:
+    """Make a key for HOLDER; it is shown this once, and kept as a hash.
+
+    HOLDER is a merchant, or with --kind affiliate an affiliate, who can ask with it about his sales.
+    """
     settings = instance.settings
     if revoke is not None:
         with named_errors():
-            revoke_key(settings, merchant, revoke)
+            revoke_key(settings, holder, revoke, api_keys.HOLDERS[kind])
         click.echo(json.dumps({"revoked": revoke}) if as_json else f"{revoke} is revoked")
         return
     with named_errors():
-        made = make_key(settings, merchant, kind)
+        made = make_key(settings, holder, kind)
     if as_json:
-        click.echo(json.dumps({"key": made.text, "id": made.id, "merchant": merchant, "kind": kind}))
+        click.echo(json.dumps({"key": made.text, "id": made.id, api_keys.HOLDERS[kind]: holder, "kind": kind}))
     else:
         click.echo(made.text)
         click.echo("Shown this once: only its hash is kept.", err=True)
 
 
-def make_key(settings: Settings, merchant: str, kind: str) -> api_keys.NewKey:
+def make_key(settings: Settings, holder: str, kind: str) -> api_keys.NewKey:
     """Make a key and have every worker of this machine know it."""
     client = connect_redis(settings, embedded.url(settings))
     mark, records = read_projection(client)
-    if ("merchant", merchant) not in records:
-        known = ", ".join(sorted(id for kind_, id in records if kind_ == "merchant")) or "none yet"
-        raise Refusal(f"unknown merchant {merchant!r}; known are: {known}")
-    made = api_keys.make_key(merchant, kind, os.urandom(api_keys.RANDOM_BYTES), _now())
+    role = api_keys.HOLDERS[kind]
+    if (role, holder) not in records:
+        known = ", ".join(sorted(id for kind_, id in records if kind_ == role)) or "none yet"
+        raise Refusal(f"unknown {role} {holder!r}; known are: {known}")
+    made = api_keys.make_key(holder, kind, os.urandom(api_keys.RANDOM_BYTES), _now())
     _publish_key(settings, client, made.record, mark)
     return made
 
 
-def revoke_key(settings: Settings, merchant: str, id: str) -> None:
-    """Make a key invalid for ever, at every worker of this machine at once. A revoked key may be revoked again."""
+def revoke_key(settings: Settings, holder: str, id: str, role: str = "merchant") -> None:
+    """Make a key of a merchant's, or an affiliate's (`role`), invalid for ever, at every worker of this machine at
+    once. A revoked key may be revoked again."""
     client = connect_redis(settings, embedded.url(settings))
     mark, records = read_projection(client)
     record = records.get(("key", id))
-    if record is None or record["merchant"] != merchant:
-        of_merchant = [r["id"] for (kind, _), r in records.items() if kind == "key" and r["merchant"] == merchant]
-        raise Refusal(f"{merchant} has no key {id!r}; his are: {', '.join(sorted(of_merchant)) or 'none'}")
+    if record is None or record.get(role) != holder:
+        his = [r["id"] for (kind, _), r in records.items() if kind == "key" and r.get(role) == holder]
+        hint = "" if role == "affiliate" else "; for an affiliate's key say --kind affiliate"
+        raise Refusal(f"{role} {holder!r} has no key {id!r}; his are: {', '.join(sorted(his)) or 'none'}{hint}")
     _publish_key(settings, client, {**record, "status": "revoked"}, mark)
 
 

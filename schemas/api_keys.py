@@ -1,9 +1,10 @@
-"""Keys that merchants report sales with: made from randomness, shown once, kept as a hash. Pure.
+"""Keys: merchants report sales and ask about them, affiliates ask about theirs. Made from randomness, shown once,
+kept as a hash. Pure.
 
-    lca_ | lcp_   32 characters of base64url (192 bits)   8 hex digits of CRC-32
+    lca_ | lcp_ | lcf_   32 characters of base64url (192 bits)   8 hex digits of CRC-32
 
-The prefix says what it is for (API, postback), to people and to secret scanners; the checksum refuses typing errors
-before any look-up. The first 8 characters are the key's id. Called by the command line and by the edge.
+The prefix says what it is for (API, postback, affiliate), to people and to secret scanners; the checksum refuses typing
+errors before any look-up. The first 8 characters are the key's id. Called by the command line and by the edge.
 """
 
 from base64 import urlsafe_b64encode
@@ -13,24 +14,28 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 RANDOM_BYTES = 24
-_PREFIXES = {"api": "lca_", "postback": "lcp_"}
+HOLDERS = {"api": "merchant", "postback": "merchant", "affiliate": "affiliate"}
+"""Who holds a key of a kind. His id stands in the record under this name and no other, so that a merchant and an
+affiliate of the same id are never taken for each other."""
+
+_PREFIXES = {"api": "lca_", "postback": "lcp_", "affiliate": "lcf_"}
 
 
 class NewKey(NamedTuple):
-    """The key itself, for the merchant's eyes, and the record that is kept."""
+    """The key itself, for its holder's eyes, and the record that is kept."""
 
     text: str
     id: str
     record: dict[str, Any]
 
 
-def make_key(merchant: str, kind: str, randomness: bytes, at: int) -> NewKey:
-    """A key of `kind` (api or postback) out of 24 random bytes."""
+def make_key(holder: str, kind: str, randomness: bytes, at: int) -> NewKey:
+    """A key of `kind` (one of HOLDERS) out of 24 random bytes."""
     body = urlsafe_b64encode(randomness).decode()
     text = f"{_PREFIXES[kind]}{body}{_checksum(body)}"
     record = {
         "id": body[:8],
-        "merchant": merchant,
+        HOLDERS[kind]: holder,
         "kind": kind,
         "sha256": _digest(text),
         "created_at": at,

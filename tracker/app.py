@@ -105,7 +105,8 @@ class Worker:
         conversions = Conversions(
             self.redis, settings.redis.shards, self.links, clock, lambda: os.urandom(12).hex(), self.counters
         )
-        self.api = Api(settings, self.links, ids, conversions, self.spool, clock)
+        explanations = Explanations(settings, self.links, conversions.is_reported, clock, self.counters)
+        self.api = Api(settings, self.links, ids, conversions, explanations, self.spool, clock)
 
     async def follow_entities(self) -> None:
         """For ever: take in what is new in the stream of entities; start anew where it no longer reaches back."""

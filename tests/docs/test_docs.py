@@ -76,7 +76,7 @@ class _Shell:
         """Until it prints what it should: what was just recorded is in the tables a moment later."""
         wanted = self._pattern(command.printed)
         deadline = time.monotonic() + _SECONDS_MAX
-        asks = re.match(r"lastcookie (explain|sql|check)|curl.*/(readyz|metrics)", command.text)
+        asks = re.match(r"lastcookie (explain|sql|check)|curl.*/(readyz|metrics|explain)", command.text)
         while True:
             done = self._once(command.text)
             printed = self._general(done.stdout, {str(port): name for name, port in self._ports.items()})
@@ -114,7 +114,7 @@ class _Shell:
             text = text.replace(f":{port}", f":{name}")
         text = "\n".join(line.rstrip() for line in text.replace("\r", "").strip().split("\n"))
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", "TIME", text)
-        text = re.sub(r"(click_id=|\()[\w-]{32}\b", r"\1CLICK", text)
+        text = re.sub(r"(click_id\W{1,4}|\()[\w-]{32}\b", r"\1CLICK", text)
         text = re.sub(r"lc=[\w-]{11};", "lc=VISITOR;", text)
         text = re.sub(r"no\. \d{16}", "no. NUMBER", text)
         return re.sub(r"terms [0-9a-f]{16}", "terms HASH", text)
@@ -207,7 +207,7 @@ def test_every_refusal_of_a_query_is_described() -> None:
     source = "".join((ROOT / "console" / name).read_text() for name in ("sql_guard.py", "admin.py", "analyst.py"))
     codes = set(re.findall(r'Refused\(\s*"(\w+)"', source)) | set(re.findall(r'_error\(\s*\d+,\s*"(\w+)"', source))
     codes |= set(re.findall(r'"(query_\w+)"', source)) - {"query"}
-    codes -= {"token_invalid", "conversion_unknown", "stores_unreachable"}
+    codes -= {"token_invalid", "conversion_unknown", "stores_unreachable", "explain_busy"}
     assert described >= codes - {"query_malformed"} and described <= codes | {"query_malformed"}
 
 
@@ -254,7 +254,7 @@ def _edge_errors() -> Iterator[tuple[int, str]]:
     yield from ((int(status), code) for status, code in re.findall(r'(40[45]): \("(\w+)",', api))
 
 
-_EDGE_MODULES = ("answers", "api", "conversions", "report_fields")
+_EDGE_MODULES = ("answers", "api", "authorization", "conversions", "explain", "report_fields")
 
 
 def _params(tree: ast.Module) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Merchants' keys: only the text that was shown opens, and the record does not tell it."""
+"""Keys: only the text that was shown opens, and the record does not tell it."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.api_keys import RANDOM_BYTES, key_id, make_key, opens
+from schemas.api_keys import HOLDERS, RANDOM_BYTES, key_id, make_key, opens
 
 KEY = make_key("acme", "api", bytes(range(RANDOM_BYTES)), 1_767_225_600_000)
 
@@ -14,6 +14,7 @@ KEY = make_key("acme", "api", bytes(range(RANDOM_BYTES)), 1_767_225_600_000)
 def test_a_key_has_a_prefix_randomness_and_a_checksum() -> None:
     assert KEY.text == "lca_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXeb32fe61"
     assert make_key("acme", "postback", bytes(RANDOM_BYTES), 0).text.startswith("lcp_")
+    assert make_key("alice", "affiliate", bytes(RANDOM_BYTES), 0).text.startswith("lcf_")
 
 
 def test_the_record_holds_who_may_do_what_and_no_key() -> None:
@@ -28,7 +29,19 @@ def test_the_record_holds_who_may_do_what_and_no_key() -> None:
     assert KEY.text[12:36] not in json.dumps(KEY.record)
 
 
-@given(st.binary(min_size=RANDOM_BYTES, max_size=RANDOM_BYTES), st.sampled_from(["api", "postback"]))
+def test_an_affiliates_key_names_no_merchant() -> None:
+    """Whoever looks for the merchant of a key finds none, also where one has the affiliate's id."""
+    record = make_key("acme", "affiliate", bytes(RANDOM_BYTES), 0).record
+    assert (record["affiliate"], record["kind"]) == ("acme", "affiliate") and "merchant" not in record
+
+
+def test_the_same_randomness_under_another_prefix_opens_nothing() -> None:
+    other = make_key("acme", "affiliate", bytes(range(RANDOM_BYTES)), 0)
+    assert other.id == KEY.id
+    assert not opens(KEY.record, other.text) and not opens(other.record, KEY.text)
+
+
+@given(st.binary(min_size=RANDOM_BYTES, max_size=RANDOM_BYTES), st.sampled_from(list(HOLDERS)))
 def test_a_key_opens_its_own_record(randomness: bytes, kind: str) -> None:
     key = make_key("acme", kind, randomness, 0)
     assert key_id(key.text) == key.id == key.record["id"]
@@ -48,7 +61,9 @@ def test_no_record_is_opened_by_nothing() -> None:
 @given(st.integers(0, len(KEY.text) - 1), st.characters(min_codepoint=33, max_codepoint=126))
 def test_a_typing_error_is_seen_without_a_look_up(place: int, character: str) -> None:
     text = KEY.text[:place] + character + KEY.text[place + 1 :]
-    assert (key_id(text) is None) == (text != KEY.text)
+    is_other_kind = text[:4] in ("lcp_", "lcf_")  # looked up, and then not the key
+    assert (key_id(text) is None) == (text != KEY.text and not is_other_kind)
+    assert opens(KEY.record, text) == (text == KEY.text)
 
 
 @pytest.mark.parametrize(
