@@ -32,6 +32,7 @@ from schemas.logs import configure_logs, logger
 from schemas.projection import MARK
 from schemas.settings import Settings, load
 from tracker.api import Api
+from tracker.calls import Calls
 from tracker.click_id import load_keys
 from tracker.conversions import Conversions
 from tracker.explain import Explanations
@@ -102,8 +103,9 @@ class Worker:
         self.redirect = Redirect(
             settings, self.links, self.log, ids, rates, clock, buffered(os.urandom), number, self.counters
         )
+        self.calls = Calls(redis_url, max(settings.redis.timeout_ms / 1000, 1.0))
         conversions = Conversions(
-            self.redis, settings.redis.shards, self.links, clock, lambda: os.urandom(12).hex(), self.counters
+            self.calls, settings.redis.shards, self.links, clock, lambda: os.urandom(12).hex(), self.counters
         )
         explanations = Explanations(settings, self.links, conversions.is_reported, clock, self.counters)
         self.api = Api(settings, self.links, ids, conversions, explanations, self.spool, clock)
@@ -267,6 +269,7 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    worker.calls.close()
     await worker.redis.aclose()
 
 

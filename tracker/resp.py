@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Reply = bytes | int | list["bytes | int"] | Exception
+Reply = bytes | int | list["bytes | int | None"] | Exception | None
 OnReply = Callable[[Reply], None]
 
 
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def ask(self, *arguments: bytes) -> bytes | int | list[bytes | int]:
+    async def ask(self, *arguments: bytes) -> bytes | int | list[bytes | int | None] | None:
         """One call, awaited. Raises ServerError or ConnectionLost."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.call(encode(arguments), lambda reply: None if future.done() else future.set_result(reply))
@@ -125,7 +125,9 @@ def _parse(data: bytes, start: int = 0) -> tuple[Reply, int] | None:
         return int(head), end + 2
     if kind == b"-":
         return ServerError(head.decode("utf-8", "replace")), end + 2
-    if kind == b"$" and head != b"-1":
+    if kind == b"$" and head == b"-1":
+        return None, end + 2
+    if kind == b"$":
         stop = end + 2 + int(head)
         return (data[end + 2 : stop], stop + 2) if len(data) >= stop + 2 else None
     if kind == b"*" and head == b"-1":
