@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, closing
 from typing import Any
 
+import orjson
+
 from console.client import Refusal
-from console.commands import printable
 from console.import_rehearsal import Rehearsal
 from console.import_report import Summary, row_refused, row_taken
 from console.import_rows import Row, RowsRead
@@ -119,9 +120,11 @@ class Job:
         projection.take_all("", [(f"program:{program}", data)] if data else [])
         links = Links(projection, self._settings.redis.shards)
         if links.merchant_of(program) is None:
-            names = [name async for name, _ in self._redis.hscan_iter(keys.PROJECTION, match="program:*", count=5000)]
-            known = ", ".join(sorted(printable(name.decode().partition(":")[2]) for name in names)) or "none yet"
-            raise Refusal(f"unknown program {program!r}; known are: {known}")
+            records = [
+                orjson.loads(data) async for _, data in self._redis.hscan_iter(keys.PROJECTION, "program:*", 5000)
+            ]
+            known = ", ".join(sorted(record["id"] for record in records if record["status"] != "removed"))
+            raise Refusal(f"unknown program {program!r}; known are: {known or 'none yet'}")
         return links
 
     async def _wait_for_claims(self) -> None:

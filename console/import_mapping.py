@@ -77,7 +77,10 @@ def _read_format(value: object) -> str:
     """A format that names a whole date, and whose times are read back as they are written."""
     if not isinstance(value, str) or not 0 < len(value) <= 64:
         raise ValueError("not a format")
-    letters = {after[:1] for after in value.replace("%%", "").split("%")[1:]}
+    named = [after[:1] for after in value.replace("%%", "").split("%")[1:]]
+    letters = set(named)
+    if len(letters) < len(named):
+        raise ValueError("names something twice")
     if unknown := letters - set(_DIRECTIVES):
         raise ValueError(f"unknown directive %{min(unknown)}")
     if ("j" not in letters and not (letters & set("mbB") and "d" in letters)) or not letters & set("yY"):
