@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, closing
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -34,6 +35,7 @@ _IN_FLIGHT_MAX = 64
 PAUSES_SECONDS = (0.2, 1.0, 3.0, 10.0)
 """Before a report that could not be recorded is tried again; then the import stops."""
 
+_LOCKS = 1024
 Submit = Callable[[Report, dict[str, str]], Awaitable[tuple[Outcome, str]]]
 
 
@@ -86,11 +88,15 @@ class Job:
                 bad.add(row_refused(row, error))
 
     async def _record(self, rows: Iterable[Row], submit: Submit, results: Rows) -> None:
+        # Of an order, also of its several goals, one row at a time: what comes first in the file is decided first.
+        locks = [asyncio.Lock() for _ in range(_LOCKS)]
+
         async def take(row: Row) -> dict[str, Any]:
-            try:
-                return row_taken(row, *await submit(*self._report(row)))
-            except FieldError as error:
-                return row_refused(row, error)
+            async with locks[crc32(row.params.get("order_id", "").encode()) % _LOCKS]:
+                try:
+                    return row_taken(row, *await submit(*self._report(row)))
+                except FieldError as error:
+                    return row_refused(row, error)
 
         try:
             async with aclosing(_in_order(rows, take)) as taken:

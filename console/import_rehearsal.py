@@ -4,10 +4,8 @@ Has `submit` as tracker/conversions.py has it, so that a dry run goes the way of
 wait in a temporary database on disk: there may be as many as rows. Called by import_conversions.py.
 """
 
-import asyncio
 import sqlite3
 from typing import Any
-from zlib import crc32
 
 from redis.exceptions import RedisError
 
@@ -15,8 +13,6 @@ from schemas import keys
 from tracker.conversions import NotRecorded
 from tracker.report_fields import check_age
 from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
-
-_LOCKS = 1024
 
 
 class Rehearsal:
@@ -27,7 +23,6 @@ class Rehearsal:
         self._shards = shards
         self._made_up = sqlite3.connect("")  # a temporary file, gone with the connection
         self._made_up.execute("CREATE TABLE claims (key TEXT PRIMARY KEY, claim BLOB NOT NULL) WITHOUT ROWID")
-        self._locks = [asyncio.Lock() for _ in range(_LOCKS)]
 
     def close(self) -> None:
         self._made_up.close()
@@ -37,13 +32,13 @@ class Rehearsal:
         _check_age(report, decode_claim(await self._recorded(self._key(report))))
 
     async def submit(self, report: Report, params: dict[str, str]) -> tuple[Outcome, str]:
-        """The outcome and the conversion's id, as they would be. Raises FieldError and NotRecorded."""
+        """The outcome and the conversion's id, as they would be, if an order's reports come one after the other. Raises
+        FieldError and NotRecorded."""
         key = self._key(report)
-        async with self._locks[crc32(key.encode()) % _LOCKS]:  # rows of one order stay in their order
-            known = decode_claim(self._kept(key) or await self._recorded(key))
-            _check_age(report, known)
-            claim, outcome = merge(known, report, 0)  # when evidence still counts is no part of the outcome
-            self._made_up.execute("INSERT OR REPLACE INTO claims VALUES (?, ?)", (key, encode_claim(claim)))
+        known = decode_claim(self._kept(key) or await self._recorded(key))
+        _check_age(report, known)
+        claim, outcome = merge(known, report, 0)  # when evidence still counts is no part of the outcome
+        self._made_up.execute("INSERT OR REPLACE INTO claims VALUES (?, ?)", (key, encode_claim(claim)))
         return outcome, claim.conversion_id
 
     def _key(self, report: Report) -> str:

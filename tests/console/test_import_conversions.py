@@ -74,6 +74,24 @@ def test_rows_of_one_order_are_taken_in_the_order_of_the_file(bench: Bench) -> N
     )
 
 
+def test_the_goals_of_one_order_are_reported_in_the_order_of_the_file(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which goal is the first is decided by it."""
+    claimed: list[str] = []
+    submit = job.Conversions.submit
+
+    async def slow_at_first(self: Any, report: Any, params: Any) -> Any:
+        await asyncio.sleep(0.05 if report.goal == "lead" else 0)
+        claimed.append(report.goal)
+        return await submit(self, report, params)
+
+    monkeypatch.setattr(job.Conversions, "submit", slow_at_first)
+    bench.file.write_text("order_id,goal\nA,lead\nA,contract\nA,renewal\n")
+    assert bench.counts() == {"accepted": 3}
+    assert claimed == ["lead", "contract", "renewal"]
+
+
 def test_no_more_than_a_few_rows_are_on_their_way_at_once() -> None:
     flying: set[int] = set()
     most = 0
