@@ -7,12 +7,14 @@ its latencies are those of a server at its limit. For latency at a given rate se
 import re
 import resource
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 CONNECTIONS = 64
-SETTINGS = f"wrk -t1 -c{CONNECTIONS} --latency, keep-alive, headers of a browser"
-_HEADERS = Path(__file__).parent / "browser_headers.lua"
+SETTINGS = f"wrk -t1 -c{CONNECTIONS} --latency, keep-alive, headers of 1,000 browsers in turn"
+READERS = Path(__file__).parent / "browser_headers.lua"
+POSTBACKS = Path(__file__).parent / "postbacks.lua"
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 
 
@@ -35,11 +37,12 @@ class Measured(NamedTuple):
         return self._asdict()
 
 
-def run(url: str, seconds: int) -> Measured:
-    """Load one URL for so long. Raises WrkFailed."""
+def run(url: str, seconds: int, script: Path = READERS, arguments: Sequence[str] = ()) -> Measured:
+    """Load one URL for so long, with the requests that a script makes. Raises WrkFailed."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "--latency"]
     before = _children_cpu_seconds()
-    done = subprocess.run([*command, "-s", str(_HEADERS), url], capture_output=True, text=True, check=False)
+    command += ["-s", str(script), url, *(["--", *arguments] if arguments else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return parse(done.stdout + done.stderr)._replace(client_cpu_s=round(_children_cpu_seconds() - before, 2))
 
 
