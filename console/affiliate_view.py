@@ -2,8 +2,9 @@
 
 He is told whether the sale was credited to him, by what, when, and for each touch of his why it won or lost; of a sale
 that was credited to him also the order's value and status, which his commission depends on. He is not told who else
-took part, with what and how often, nor who bought, with which coupon, or what other goals the order has: `seen_by`
-looks at other people's touches for one thing only, whether the touch that won is his.
+took part, with what and how often, nor who bought, with which coupon, or what other goals the order has (but for one of
+his that this one follows): `seen_by` looks at other people's touches for one thing only, whether the one that won is
+his.
 
 Called by explanations.py with what explain.py answers.
 """
@@ -82,6 +83,7 @@ def seen_by(affiliate: str, answer: dict[str, Any]) -> dict[str, Any] | None:
         "credited": is_credited,
         "method": answer["method"] if is_credited else None,
         "click_id": answer["click_id"] if is_credited else None,
+        "follows": answer["follows"] or None if is_credited else None,
         "text": f"Credited to you, {_METHODS[answer['method']]}." if is_credited else "Not credited to you.",
         "sale": _sale(answer, is_credited),
         "touches": [

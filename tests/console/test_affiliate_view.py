@@ -39,6 +39,7 @@ def explanation(affiliate: str, method: str, candidates: list[dict[str, Any]], *
         "affiliate": affiliate,
         "method": method,
         "click_id": won,
+        "follows": "",
         "candidates": candidates,
         "disputed": False,
         "decided_at": "2026-11-22 00:10:31.000",
@@ -144,6 +145,7 @@ def test_whom_it_was_credited_to_sees_what_his_commission_depends_on() -> None:
         "credited": True,
         "method": "click",
         "click_id": "alice-click-2".ljust(32, "x"),
+        "follows": None,
         "text": "Credited to you, by your click.",
         "sale": {
             "ts": "2026-11-22 00:10:31.000",
@@ -225,6 +227,13 @@ def test_a_credit_that_was_taken_from_him_is_still_told() -> None:
     seen = seen_by(HIM, answer)
     assert seen is not None and (seen["credited"], seen["touches"]) == (False, [])
     assert seen["earlier_credits"] == [{"decided_at": "2026-11-21 00:00:00.000", "method": "coupon"}]
+
+
+def test_he_sees_which_goal_of_his_a_later_one_follows_and_of_nobody_elses() -> None:
+    his = seen_by(HIM, explanation(HIM, "click", [touch(HIM, 1, "OUT_OF_WINDOW")], follows="lead"))
+    assert his is not None and his["follows"] == "lead"
+    others = seen_by(HIM, explanation("bob", "click", [touch(HIM, 1, "FIRST_GOAL")], follows="lead"))
+    assert others is not None and others["follows"] is None and "lead" not in json.dumps(others)
 
 
 def test_before_it_is_decided_nobody_sees_it() -> None:
