@@ -69,9 +69,11 @@ def diff(current: Mapping[EntityKey, Record], file: EntityFile, at: int, terms_d
         raise EntityError(problems)
     changed = [entry for entry in entries if records[entry.key] != before.get(entry.key)]
     gaps = _open_gaps(changed, current, records, at)
+    records |= gaps
+    # Gaps come first: a longer window that was published without its gap would never get one.
+    keys = dict.fromkeys((*gaps, *(entry.key for entry in changed)))
     return Plan(
-        tuple(_event(*entry.key, at, records[entry.key] | gaps.pop(entry.key, {})) for entry in changed)
-        + tuple(_event(*key, at, records[key] | gap) for key, gap in gaps.items()),
+        tuple(_event(key, at, records[key]) for key in keys),
         tuple(line for entry in changed for line in _lines(entry, before, records)),
         tuple(_warnings(entries, before, records)),
     )
@@ -85,8 +87,8 @@ def _says_removed(entry: Entry) -> bool:
     return entry.given.get("status") == "removed"
 
 
-def _event(kind: str, entity_id: str, at: int, record: Record) -> EntityEvent:
-    return {"type": kind, "id": entity_id, "at": at, "data": record}
+def _event(key: EntityKey, at: int, record: Record) -> EntityEvent:
+    return {"type": key[0], "id": key[1], "at": at, "data": record}
 
 
 def _lines(entry: Entry, current: Mapping[EntityKey, Record], records: Mapping[EntityKey, Record]) -> Iterator[str]:
@@ -225,7 +227,7 @@ def _as_lists(intervals: Sequence[Interval]) -> Intervals:
 def _open_gaps(
     changed: Sequence[Entry], before: Mapping[EntityKey, Record], after: Mapping[EntityKey, Record], at: int
 ) -> dict[EntityKey, Record]:
-    """`gap_until` of the programs that were there before and whose greatest window has grown."""
+    """The programs that were there before and whose greatest window has grown, with `gap_until`."""
     programs = {
         str(after[entry.key]["id" if entry.type == "program" else "program"])
         for entry in changed
@@ -237,7 +239,7 @@ def _open_gaps(
         record = after["program", program]
         gap = gap_until(record, was_ms, now[program], at)
         if gap != record.get("gap_until"):
-            gaps["program", program] = {"gap_until": gap}
+            gaps["program", program] = record | {"gap_until": gap}
     return gaps
 
 

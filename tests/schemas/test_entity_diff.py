@@ -350,7 +350,7 @@ def test_a_longer_window_leaves_a_gap_for_as_long_as_it_reaches_back() -> None:
     here = Installation(DEMO)
     standing = '[[membership]]\nprogram = "shoes"\naffiliate = "alice"\nwindow = '
     plan = here.apply(standing + '"60d"')
-    assert [event["id"] for event in plan.events] == ["shoes/alice", "shoes"]
+    assert [event["id"] for event in plan.events] == ["shoes", "shoes/alice"]
     assert plan.lines == ("+ membership shoes/alice",)
     assert gap(here) == 2_000 + 61 * DAY
     assert here.plan(standing + '"60d"', 9_000).events == ()
@@ -362,6 +362,18 @@ def test_a_longer_window_leaves_a_gap_for_as_long_as_it_reaches_back() -> None:
     here.apply('[[program]]\nid = "shoes"\nname = "S"\n[program.attribution]\nwindow = "90d"', 6_000)
     assert gap(here) == 6_000 + 91 * DAY
     assert here.records["program", "shoes"]["name"] == "S"
+
+
+def test_a_longer_window_of_which_only_a_part_was_published_has_its_gap_all_the_same() -> None:
+    """Events of a large file go out in parts; whatever part of them did, applying it again completes it."""
+    text = '[[membership]]\nprogram = "shoes"\naffiliate = "alice"\nwindow = "60d"'
+    for published in (0, 1):
+        here = Installation(DEMO)
+        for event in here.plan(text).events[:published]:
+            here.records[event["type"], event["id"]] = event["data"]
+        here.apply(text, 3_000)
+        assert here.records["membership", "shoes/alice"]["window"] == "60d"
+        assert (gap(here) or 0) >= 2_000 + 61 * DAY
 
 
 def test_a_program_that_is_new_has_no_gap_and_others_get_none() -> None:
