@@ -29,6 +29,11 @@ class Stage:
     is_disputed: bool = False
     is_reversed: bool = False
 
+    @property
+    def is_believed(self) -> bool:
+        """Whether more stands behind it than browsers. Anybody may report a goal that he makes up, with his cookie."""
+        return self.is_confirmed and not self.is_disputed
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:
@@ -64,11 +69,12 @@ def follow(
     """
     if terms.goals_judged != "first":
         return Staged(alone, is_disputed)
-    leading = [stage for stage in stages if _leads(stage, sale, terms, affiliates, visitors, is_confirmed)]
+    has_evidence = is_confirmed and (bool(sale.visitors) or alone.affiliate is not None)
+    leading = [stage for stage in stages if _leads(stage, sale, terms, affiliates, visitors, has_evidence)]
     if not leading:
         return Staged(alone, is_disputed)
-    first = min(leading, key=_reported_by_browsers_alone)  # of equals the earliest
-    is_sure = first.is_confirmed or _shares_visitor(first, sale)
+    first = min(leading, key=_is_doubted)  # of equals the earliest
+    is_sure = first.is_believed or _shares_visitor(first, sale)
     candidates = tuple(replace(one, reason=reason_behind(one, first.click_id)) for one in alone.candidates)
     credit = Credit(first.affiliate, first.click_id, first.method, candidates)
     return Staged(credit, is_disputed or first.is_disputed or not is_sure, first.goal)
@@ -80,9 +86,12 @@ def _leads(
     terms: Terms,
     affiliates: Mapping[str, Affiliate],
     visitors: Collection[str],
-    is_confirmed: bool,
+    has_evidence: bool,
 ) -> bool:
-    """Whether this sale may follow that goal: somebody has it, may have this sale too, and it is to be believed."""
+    """Whether this sale may follow that goal: somebody has it, may have this sale too, and it is to be believed.
+
+    `has_evidence`: a server has said what could credit this sale.
+    """
     if stage.affiliate is None or stage.is_reversed:
         return False
     standing = affiliates.get(stage.affiliate, Affiliate())
@@ -91,13 +100,11 @@ def _leads(
     is_own = sale.customer_id in standing.customers or not standing.visitors.isdisjoint(visitors)
     if is_own and terms.self_referral == "reject":
         return False
-    # Anybody may report a goal that he makes up, by the pixel, with his own cookie.
-    is_evidence = is_confirmed and bool(sale.visitors)
-    return stage.is_confirmed or not is_evidence or _shares_visitor(stage, sale)
+    return stage.is_believed or not has_evidence or _shares_visitor(stage, sale)
 
 
-def _reported_by_browsers_alone(stage: Stage) -> bool:
-    return not stage.is_confirmed
+def _is_doubted(stage: Stage) -> bool:
+    return not stage.is_believed
 
 
 def _shares_visitor(stage: Stage, sale: Sale) -> bool:

@@ -44,6 +44,7 @@ TYPES_AND_WORDS = set(
     Array DateTime64 Decimal LowCardinality Nullable Tuple Bool String UInt16 UInt32 UInt64 Int64 DateTime
     IN AND OR AS BY JOIN FROM SELECT EXCEPT TYPE VALUES USING NOT ON OVER PARTITION ORDER WHERE clicks refusals
     reports conversion_versions credit_versions entity_versions dead_letters migrations terms past
+    stage KEY
     """.split()
 )
 FORMATS = {"JSONEachRow", "JSON", "Parquet"}
