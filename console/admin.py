@@ -5,6 +5,7 @@ data folder. People's SQL runs in clients of its own, checked (sql_guard.py), wi
 """
 
 import asyncio
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,8 +22,9 @@ from console.analyst import analyst_client, ask
 from console.check import check
 from console.client import Refusal
 from console.explain import RedisProjection, explain
-from console.metrics import Metrics, beats
 from console.explanations import Busy, Explanations
+from console.metrics import Metrics, beats
+from console.rebuilds import Rebuilds
 from console.replays import Refused, Replays
 from console.tables import Tables
 from schemas import keys
@@ -46,9 +48,10 @@ class Admin:
         self._questions = threading.Lock()
         self._client = tables.client()
         self._replays = Replays(settings, redis, tables)
+        self._explanations = Explanations(settings, redis, tables)
+        self._rebuilds = Rebuilds(settings, redis, tables, _now, lambda: f"rebuild {secrets.token_hex(8)}")
         self._sql_clients = [analyst_client(tables, settings) for _ in range(settings.limits.sql_concurrency)]
 
-        self._explanations = Explanations(settings, redis, tables)
     def app(self, token: str) -> Starlette:
         """The ASGI application; `token` opens what is not public."""
 
@@ -68,10 +71,11 @@ class Admin:
                 Route("/metrics", self.show_metrics),
                 Route("/sql", private(self.sql), methods=["POST"]),
                 Route("/explain", private(self.explain)),
-                Route("/check", private(self.check), methods=["POST"]),
-                Route("/replay", private(self.replay), methods=["POST"]),
                 Route("/explain/merchant", private(self.explain_to_merchant)),
                 Route("/explain/affiliate", private(self.explain_to_affiliate)),
+                Route("/check", private(self.check), methods=["POST"]),
+                Route("/replay", private(self.replay), methods=["POST"]),
+                Route("/rebuild-state", private(self.rebuild_state), methods=["POST"]),
             ],
             exception_handlers={Exception: _broken},
         )
@@ -179,8 +183,16 @@ class Admin:
     async def replay(self, request: Request) -> Response:
         """The evidence of a period: `{program, from, to, as_of, set}` -> lines of JSON (replay_source.py)."""
         body = await request.body()
+        return await self._stream(self._replays.open, body, _now())
+
+    async def rebuild_state(self, _request: Request) -> Response:
+        """Touch state rebuilt from the tables -> lines of JSON that say how far it is (rebuilds.py)."""
+        return await self._stream(self._rebuilds.open)
+
+    @staticmethod
+    async def _stream(open_lines: Callable[..., Iterator[bytes]], *arguments: Any) -> Response:
         try:
-            lines = await asyncio.to_thread(self._replays.open, body, time.time_ns() // 1_000_000)
+            lines = await asyncio.to_thread(open_lines, *arguments)
         except Refused as refused:
             return _error(refused.status, refused.code, str(refused), refused.param)
         return StreamingResponse(_in_thread(lines), media_type="application/x-ndjson")
@@ -188,6 +200,10 @@ class Admin:
     def _ask(self, question: Any, *arguments: Any) -> Any:
         with self._questions:
             return question(self._client, *arguments)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -207,6 +223,12 @@ async def _broken(_request: Request, error: Exception) -> Response:
     return _error(503, "stores_unreachable", f"{type(error).__name__}: {error}"[:500], None, {"Retry-After": "2"})
 
 
+def _explanation(answer: Any) -> Response:
+    if answer is None:
+        return _error(404, "conversion_unknown", "no such sale has been reported", "order_id")
+    return _json(answer)
+
+
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(
         orjson.dumps(content),
@@ -220,9 +242,3 @@ def _error(
     status: int, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     return _json({"error": {"code": code, "message": message, "param": param}}, status, headers)
-def _explanation(answer: Any) -> Response:
-    if answer is None:
-        return _error(404, "conversion_unknown", "no such sale has been reported", "order_id")
-    return _json(answer)
-
-
