@@ -40,6 +40,8 @@ from console.entities import (
     wait_for_edge,
 )
 from console.explain import sentences
+from console.import_conversions import import_conversions
+from console.rebuild import rebuild_state
 from console.replay import replay
 from schemas import api_keys, keys
 from schemas.entities import EntityEvent, EntityKey
@@ -57,6 +59,8 @@ def main() -> None:
 
 
 main.add_command(attribute)
+main.add_command(import_conversions)
+main.add_command(rebuild_state)
 main.add_command(replay)
 
 

@@ -1,11 +1,12 @@
 -- Merge touches out of the tables into touch state: what is there stays, what is there already is not doubled.
--- KEYS 1… touch state of each visitor, all of one shard
+-- KEYS 1 and on: touch state of each visitor, all of one shard
 -- ARGV 1 '1': touch state may grow; else only what is there is completed   2 most touches kept for a visitor
 --      3… for each key three: ms that its newest touch is kept from now on; number of its clicks that are older than
 --      those given; the newest ones as touches joined by newlines, by time, at most as many as are kept
 -- Touches and state are as append_clicks.lua has them. Their order is the rule's: by time, then by click id. A first
--- line '#n' counts those that are not kept: with what is counted here and what state had counted, at least the true
--- number, as both may have counted the same. Running it again changes nothing.
+-- line '#n' counts those that are not kept: the greater of what the tables and what the state have counted, as most of
+-- it is the same. That is too few where a visitor made more clicks than are kept since the tables were read; any count
+-- says that the state is not all, and the next run counts right. Running it again changes nothing else.
 -- Returns the number of states that were changed and the number that were refused.
 local grow, most = ARGV[1] == '1', tonumber(ARGV[2])
 local jitter_ms = 1000 -- a state that lives this much shorter than it should is let alone
