@@ -7,16 +7,17 @@ again: what is recorded already is a duplicate. The file is read twice, row by r
 is done in import_job.py; here are the options, the files, and what people see.
 """
 
-import asyncio
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import click
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
@@ -34,6 +35,8 @@ from tracker.report_fields import FieldError, read_program
 
 _MAPPING_BYTES_MAX = 1 << 20
 _SHOW_EVERY = 1000
+_TIMEOUT_MS = 10_000
+"""Nobody waits for an import: a log server that is slow is no reason to report a row again."""
 
 
 def _path(**more: Any) -> click.Path:
@@ -68,7 +71,7 @@ def import_conversions(
     with _source(file, output) as source, opened(output) as target, Rows() as results:
         with named_errors(), _shown_progress(source) as watch:
             read = _reader(source, summary.file, mapping, watch)
-            asyncio.run(_run(settings, summary, read, skip_bad, results))
+            uvloop.run(_run(settings, summary, read, skip_bad, results))
         for problem in problems(summary, results):
             click.echo(str(problem), err=True)
         try:
@@ -155,7 +158,8 @@ async def _run(
     from console.import_job import Job
     from tracker.app import connect_redis, steady_clock
 
-    redis = connect_redis(settings, embedded.url(settings))
+    patient = replace(settings, redis=replace(settings.redis, timeout_ms=_TIMEOUT_MS))
+    redis = connect_redis(patient, embedded.url(settings))
     clock = steady_clock(lambda: time.time_ns() // 1_000_000)
     try:
         job = Job(settings, redis, _click_ids(settings), summary, clock, lambda: os.urandom(12).hex())
