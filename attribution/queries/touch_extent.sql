@@ -1,6 +1,6 @@
--- How many clicks of a program leave a touch: what touch_slice gives from its beginning to its end.
-SELECT count()
+-- By program, how many clicks there are at most that leave a touch: those received since the longest window began.
+SELECT program, count()
 FROM clicks
-WHERE program = {program:String} AND visitor != '' AND empty(flags) AND kind != 'view' AND length(click_id) = 32
-  AND ts >= fromUnixTimestamp64Milli({since:Int64})
-  AND received_at >= fromUnixTimestamp64Milli({received_since:Int64})
+WHERE empty(flags) AND kind IN ('click', 'soft') AND received_at >= fromUnixTimestamp64Milli({received_since:Int64})
+GROUP BY program
+ORDER BY program

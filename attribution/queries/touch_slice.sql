@@ -8,7 +8,7 @@ WHERE program = {program:String}
       OR (visitor = {visitor:String} AND ts > fromUnixTimestamp64Milli({ts:Int64}))
       OR (visitor = {visitor:String} AND ts = fromUnixTimestamp64Milli({ts:Int64}) AND click_id > {click_id:String})
   )
-  AND visitor != '' AND empty(flags) AND kind != 'view' AND length(click_id) = 32
+  AND visitor != '' AND empty(flags) AND kind IN ('click', 'soft') AND length(click_id) = 32
   AND ts >= fromUnixTimestamp64Milli({since:Int64})
   AND received_at >= fromUnixTimestamp64Milli({received_since:Int64})
 ORDER BY program, visitor, ts, click_id
