@@ -121,7 +121,7 @@ _WORDS = {
     "thousands_separator": choice("", ".", ",", "'", "’", " "),
     "coupon_separator": choice("", ",", ";", "|", "/", " "),
 }
-_KINDS = {
+KEYS: Mapping[str, Kind] = {
     **_WORDS,
     "time_format": _FORMAT,
     "time_zone": _ZONE,
@@ -140,13 +140,13 @@ class _Reading:
     def keys(self) -> dict[str, Any]:
         """The keys that stand in no table."""
         given: dict[str, Any] = {}
-        known = (*_KINDS, *_TABLES)
+        known = (*KEYS, *_TABLES)
         for key, value in self._toml.values.items():
-            if key in _KINDS:
+            if key in KEYS:
                 try:
-                    given[key] = _KINDS[key].read(value)
+                    given[key] = KEYS[key].read(value)
                 except ValueError as error:
-                    self.refuse((key,), str(error), _KINDS[key].accepted)
+                    self.refuse((key,), str(error), KEYS[key].accepted)
             elif key not in _TABLES:
                 self.refuse((key,), f"unknown key{did_you_mean(key, known)}", listed(known))
         return given

@@ -43,7 +43,7 @@ TYPES_AND_WORDS = set(
     file_sales file_clicks file_heavy file_credits
     Array DateTime64 Decimal LowCardinality Nullable Tuple Bool String UInt16 UInt32 UInt64 Int64 DateTime
     IN AND OR AS BY JOIN FROM SELECT EXCEPT TYPE VALUES USING NOT ON OVER PARTITION ORDER WHERE clicks refusals
-    reports conversion_versions credit_versions entity_versions dead_letters migrations terms past
+    reports conversion_versions credit_versions entity_versions dead_letters migrations terms past claims
     stage KEY
     """.split()
 )
