@@ -46,10 +46,13 @@ class Store:
 
     def touches(self, program: str, visitors: Collection[str]) -> list[Touch]:
         """Every touch of these visitors in the program, flagged ones too."""
-        rows = self._rows("touches", program=program, visitors=sorted(visitors))
+        wanted = sorted(visitors)
         return [
             Touch(click_id, ts, affiliate, visitor, kind, frozenset(flags), program, link)
-            for click_id, ts, affiliate, visitor, kind, flags, link in rows
+            for start in range(0, len(wanted), _VISITORS_AT_ONCE)
+            for click_id, ts, affiliate, visitor, kind, flags, link in self._rows(
+                "touches", program=program, visitors=wanted[start : start + _VISITORS_AT_ONCE]
+            )
         ]
 
     def bindings(self, program: str, customers: Collection[str]) -> list[Binding]:
@@ -64,9 +67,10 @@ class Store:
             for order_id, goal, affiliate, click_id, method, ts, customer_id in rows
         ]
 
-    def credit_in_force(self, program: str, order_id: str, goal: str) -> CreditInForce | None:
-        rows = self._rows("credit_in_force", program=program, order_id=order_id, goal=goal)
-        return CreditInForce(*rows[0]) if rows else None
+    def credits_in_force(self, program: str, orders: Collection[str]) -> dict[tuple[str, str], CreditInForce]:
+        """By order id and goal, the credits of all goals of these orders as they stand."""
+        rows = self._of_orders("credits_in_force", program, orders)
+        return {(order_id, goal): CreditInForce(*credit) for order_id, goal, *credit in rows}
 
     def sales_of_visitors(self, program: str, visitors: Collection[str], since: int) -> list[dict[str, Any]]:
         """Sales from `since` (ms) on that name one of these visitors, or a customer known as one of them, as the

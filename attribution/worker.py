@@ -8,7 +8,7 @@ nothing. The rule itself is credit.py.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import orjson
 
 from attribution.case import Case, complete_touches, credit_line, read_case
 from attribution.catalog import Catalog
-from attribution.credit import Credit, PastCredit, Sale, Touch, decide, find_visitors
+from attribution.credit import Touch, decide, find_visitors
 from attribution.goals import Goals, Order, by_program
+from attribution.known import Known
 from attribution.stages import Staged, follow
 from attribution.store import CreditInForce, Store
 from schemas import keys
@@ -65,8 +66,7 @@ class Worker:
         self.counters = Counter() if counters is None else counters
         self._record = redis.register_script(_RECORD)
         self._last_seq = 0
-        self._recent: list[tuple[str, PastCredit]] = []
-        self._decided: dict[str, CreditInForce] = {}
+        self._known = Known(store, catalog)
         self._goals = Goals(store)
 
     def start(self) -> bool:
@@ -137,20 +137,18 @@ class Worker:
             touches = [None] * len(cases)
         if late or again or staged or any(found is None for found in touches):
             self._wait_for_tables()
-            self._recent.clear()
             cases += self._cases_of_late_clicks(late, {case.conversion_id for case in cases})
             again += [case.order for case in cases if case.is_again and self._has_stages(case.program)]
             self._goals.read({*again, *(case.order for case in cases if self._is_staged(case))})
             cases += self._cases_of_stages(again, cases)
             touches += [None] * (len(cases) - len(touches))
-        self._decided.clear()
         at_hand = sum(found is not None for found in touches)
         self.counters["sales_by_evidence_at_hand"] += at_hand
         self.counters["sales_by_tables"] += len(touches) - at_hand
-        stored = self._stored_touches([case for case, found in zip(cases, touches, strict=True) if found is None])
+        self._known.begin([case for case, found in zip(cases, touches, strict=True) if found is None])
         lines = []
         for case, found in zip(cases, touches, strict=True):
-            line = self._decide(case, stored[case.program] if found is None else found, found is not None)
+            line = self._decide(case, found)
             if line is not None:
                 lines.append(line)
         failpoint("worker_before_record")
@@ -161,10 +159,12 @@ class Worker:
         if not done:
             raise LeaseLost(ROLE)
 
-    def _decide(self, case: Case, touches: list[Touch], is_complete: bool) -> bytes | None:
-        """The decision as a line, or None where it stays as it was."""
+    def _decide(self, case: Case, at_hand: list[Touch] | None) -> bytes | None:
+        """The decision as a line, or None where it stays as it was. `at_hand` are the touches if they are all that can
+        win, else the tables have been asked."""
         versions = self._catalog.terms(case.program)
-        identities = self._identities(case) if not is_complete else {}
+        touches = self._known.touches(case) if at_hand is None else at_hand
+        identities = self._known.identities(case) if at_hand is None else {}
         affiliates = self._catalog.affiliates(case.program)
         alone = decide(
             case.sale,
@@ -173,7 +173,7 @@ class Worker:
             affiliates,
             self._catalog.coupons(case.program),
             identities,
-            self._credited(case, touches, identities) if not is_complete else [],
+            self._known.credited(case) if at_hand is None else [],
         )
         terms = terms_at(versions, case.sale.ts)
         staged = Staged(alone, case.is_disputed)
@@ -183,72 +183,19 @@ class Worker:
             stages = self._goals.before(case)
             staged = follow(alone, case.sale, stages, terms, affiliates, visitors, own.is_confirmed, case.is_disputed)
         credit = staged.credit
-        before = self._decided.get(case.conversion_id)
-        if before is None and not is_complete:
-            before = self._store.credit_in_force(case.program, case.order_id, case.sale.goal)
+        before = self._known.in_force(case)
         replaces = before.version if before is not None else 0
         decided = credit.affiliate or "", credit.click_id or "", credit.method
         after = CreditInForce(replaces + 1, *decided, staged.is_disputed, staged.follows)
         if before is not None and after[1:] == before[1:]:
             return None
-        self._decided[case.conversion_id] = after
         now = self._clock()
         self._last_seq = max(self._last_seq + 1, now * 1000)
-        self._remember(case, credit)
+        self._known.remember(case, credit, after)
         if self._has_stages(case.program):
             self._goals.remember(case, staged, self._last_seq)
         self._on_decided(credit.method, (now - case.received_at) / 1000)
         return credit_line(case, staged, after.version, replaces, self._last_seq, now, terms)
-
-    def _stored_touches(self, cases: Iterable[Case]) -> dict[str, list[Touch]]:
-        """By program, every touch of the visitors of these cases."""
-        visitors: dict[str, set[str]] = {}
-        for case in cases:
-            of_program = visitors.setdefault(case.program, set())
-            of_program.update(case.sale.visitors)
-            if terms_at(self._catalog.terms(case.program), case.sale.ts).identity == "customer":
-                of_program.update(visitor for found in self._identities(case).values() for visitor in found)
-        return {program: self._store.touches(program, found) if found else [] for program, found in visitors.items()}
-
-    def _identities(self, case: Case) -> dict[str, set[str]]:
-        """The visitors bound to the sale's customer by reports up to it."""
-        customer = case.sale.customer_id
-        terms = terms_at(self._catalog.terms(case.program), case.sale.ts)
-        if customer is None or terms.identity != "customer":
-            return {}
-        bindings = self._store.bindings(case.program, [customer])
-        return {customer: {binding.visitor for binding in bindings if binding.since <= case.sale.ts}}
-
-    def _credited(self, case: Case, touches: Sequence[Touch], identities: Mapping[str, set[str]]) -> list[PastCredit]:
-        """Earlier credits that the rule may ask about: those in the tables, and those of this batch."""
-        terms = terms_at(self._catalog.terms(case.program), case.sale.ts)
-        if terms.repeat == "window":
-            return []
-        visitors = find_visitors(case.sale, touches, terms, identities) if terms.repeat == "once" else set()
-        click_ids = {touch.click_id for touch in touches if touch.visitor in visitors}
-        customers = {case.sale.customer_id} if case.sale.customer_id and terms.repeat == "customer" else set()
-        stored = self._store.past_credits(case.program, customers, click_ids)
-        recent = [credit for program, credit in self._recent if program == case.program]
-        fresh = {(credit.order_id, credit.goal) for credit in recent}
-        return [credit for credit in stored if (credit.order_id, credit.goal) not in fresh] + recent
-
-    def _remember(self, case: Case, credit: Credit) -> None:
-        sale: Sale = case.sale
-        self._recent = [
-            (program, past)
-            for program, past in self._recent
-            if (program, past.order_id, past.goal) != (case.program, case.order_id, sale.goal)
-        ][-10_000:]
-        past = PastCredit(
-            case.order_id,
-            sale.ts,
-            sale.goal,
-            credit.affiliate,
-            credit.click_id,
-            credit.method,
-            sale.customer_id,
-        )
-        self._recent.append((case.program, past))
 
     def _cases_of_late_clicks(self, lines: Sequence[bytes], known: set[str]) -> list[Case]:
         """The sales that clicks out of a spool may change: their visitors' sales from the first such click on."""
