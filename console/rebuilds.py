@@ -19,7 +19,7 @@ from console.touch_state import Rebuild, may_grow
 from schemas.settings import Settings
 
 _REST_SECONDS = 0.002
-"""Between two calls of the script, which take about as long: clicks get at least every other moment."""
+"""Between two calls of the script, which take about 1.2 ms for 100 visitors: most of the log server's time is clicks'."""
 
 
 class Rebuilds:
