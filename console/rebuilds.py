@@ -19,7 +19,7 @@ from console.touch_state import Rebuild, may_grow
 from schemas.settings import Settings
 
 _REST_SECONDS = 0.002
-"""Between two calls of the script, which take about 1.2 ms for 100 visitors: most of the log server's time is clicks'."""
+"""Between two calls of the script, which take some 1.2 ms for 100 visitors: most of the log server's time is left."""
 
 
 class Rebuilds:
