@@ -20,6 +20,7 @@ from console.import_report import Summary, row_refused, row_taken
 from console.import_rows import Row, RowsRead
 from console.replay_output import Rows
 from schemas import keys
+from schemas.problems import FileError
 from schemas.projection import Projection
 from schemas.settings import Settings
 from tracker.click_id import ClickIds
@@ -66,7 +67,7 @@ class Job:
         await self._wait_for_claims()
         with closing(Rehearsal(self._redis, shards)) as rehearsal:
             with closing(read("checking")) as rows, Rows() as bad:
-                await self._check(rows, rehearsal, bad)
+                checked = await self._check(rows, rehearsal, bad)
                 if bad.count and not is_skipping:
                     for row in bad:
                         results.add(row)
@@ -77,15 +78,23 @@ class Job:
             self._summary.is_checked = True
             with closing(read("trying" if self._summary.dry_run else "recording")) as rows:
                 await self._record(rows, submit, results)
+            if results.count != checked and not self._summary.stopped:
+                self._summary.stopped = "the file was changed meanwhile"
 
-    async def _check(self, rows: Iterable[Row], rehearsal: Rehearsal, bad: Rows) -> None:
+    async def _check(self, rows: Iterable[Row], rehearsal: Rehearsal, bad: Rows) -> int:
+        """The number of rows. Raises Refusal where it cannot be known whether an old sale is recorded already."""
+        count = 0
         for row in rows:
+            count += 1
             try:
                 report, _ = self._report(row)
                 if report.content.get("ts", report.received_at) < report.oldest_ts:
                     await rehearsal.check_age(report)
             except FieldError as error:
                 bad.add(row_refused(row, error))
+            except NotRecorded as error:
+                raise Refusal(f"the log does not say what is recorded already ({error})") from error
+        return count
 
     async def _record(self, rows: Iterable[Row], submit: Submit, results: Rows) -> None:
         # Of an order, also of its several goals, one row at a time: what comes first in the file is decided first.
@@ -105,6 +114,8 @@ class Job:
                     self._summary.counts[result["outcome"]] += 1
         except NotRecorded as error:
             self._summary.stopped = f"the log cannot take more now ({error})"
+        except FileError as error:
+            self._summary.stopped = f"the file was changed meanwhile ({error})"
 
     def _report(self, row: Row) -> tuple[Report, dict[str, str]]:
         """The report of a row, and what is kept with it: where it stood. Raises FieldError."""
@@ -145,15 +156,21 @@ class Job:
 
 
 async def _in_order(rows: Iterable[Row], take: Callable[[Row], Awaitable[Any]]) -> AsyncGenerator[Any, None]:
-    """What `take` makes of each row, in their order, with some on their way at once."""
+    """What `take` makes of each row, in their order, with some on their way at once. Raises what reading raises."""
     waiting: deque[asyncio.Future[Any]] = deque()
+    failure: FileError | None = None
     try:
-        for row in rows:
-            waiting.append(asyncio.ensure_future(take(row)))
-            if len(waiting) >= _IN_FLIGHT_MAX:
-                yield await waiting.popleft()
+        try:
+            for row in rows:
+                waiting.append(asyncio.ensure_future(take(row)))
+                if len(waiting) >= _IN_FLIGHT_MAX:
+                    yield await waiting.popleft()
+        except FileError as error:  # what is on its way already is recorded, and said to be
+            failure = error
         while waiting:
             yield await waiting.popleft()
+        if failure:
+            raise failure
     finally:
         for task in waiting:
             task.cancel()

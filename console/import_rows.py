@@ -18,6 +18,7 @@ from schemas.problems import FileError, Problem, did_you_mean, listed
 from tracker.report_fields import ALIASES, FieldError
 
 ROW_CHARACTERS_MAX = 1 << 20
+_COLUMNS_MAX = 1000
 _SHOWN_MAX = 64
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
@@ -119,6 +120,8 @@ def _malformed(message: str) -> FieldError:
 def _assign(name: str, line: int, header: Sequence[str], mapping: ImportMapping) -> dict[int, str]:
     """Which column is which parameter, by its place. Raises FileError with everything that is unclear."""
     problems: list[Problem] = []
+    if len(header) > _COLUMNS_MAX:
+        raise FileError([Problem(name, line, "", f"{len(header)} columns", f"up to {_COLUMNS_MAX}")])
 
     def refuse(message: str, accepted: str = "") -> None:
         problems.append(Problem(name, line, "", message, accepted))
@@ -131,7 +134,7 @@ def _assign(name: str, line: int, header: Sequence[str], mapping: ImportMapping)
         if header.index(column) < place:
             refuse(f"column {_shown(column)} stands here twice")
         elif param is None:
-            hint = did_you_mean(column, (*PARAMETERS, "program"))
+            hint = did_you_mean(column[:_SHOWN_MAX], (*PARAMETERS, "program"))
             refuse(
                 f"unknown column {_shown(column)}{hint}", "a parameter, or what the mapping's columns or ignore name"
             )

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,35 @@ def test_a_file_that_changes_after_it_was_checked_is_not_recorded(
     done = bench.run()
     assert done.exit_code == 2 and "changed while it was read" in done.stderr
     assert bench.recorded() == []
+
+
+@pytest.mark.parametrize(("later", "recorded"), [(["A,1"], 1), (["A,1", '"B', "C,1"], 1), (["A,1", "B,x"], 1)])
+def test_a_file_that_changes_while_it_is_recorded_says_how_far_it_came(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, later: list[str], recorded: int
+) -> None:
+    """Only what can be noticed: rows that are gone, quotes that do not match, a row that is bad now."""
+    read, files = command.read_rows, [["A,1", "B,1"], later]
+
+    def changing(source: Any, *more: Any) -> Any:
+        data = "order_id,amount\n" + "".join(f"{line}\n" for line in files.pop(0))
+        yield from read(BytesIO(data.encode()), *more)
+
+    bench.write(["A,1"])
+    monkeypatch.setattr(command, "read_rows", changing)
+    done = bench.run()
+    assert done.exit_code == (1 if "B,x" in later else 2), done.stderr
+    assert ("the file was changed meanwhile" in done.stderr) == ("B,x" not in later)
+    assert len(bench.recorded()) == recorded and f"{recorded} accepted" in done.stdout
+
+
+def test_an_old_sale_of_which_nothing_can_be_known_stops_the_import(bench: Bench) -> None:
+    bench.file.write_text("order_id,ts\nA,2020-01-01T00:00:00Z\n")
+    for shard in range(SHARDS):
+        bench.redis.rpush(keys.claim(shard, "shoes", "A", "sale"), "no claim")
+    done = bench.run()
+    assert done.exit_code == 2 and "recorded already" in done.stderr and "Traceback" not in done.stderr
+    done = bench.run("--dry-run", "--skip-bad")
+    assert done.exit_code == 2 and bench.recorded() == []
 
 
 def test_an_old_sale_is_refused_unless_it_is_known(bench: Bench) -> None:

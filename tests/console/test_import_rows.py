@@ -123,6 +123,15 @@ def test_columns_that_are_unclear_are_named(head: str, mapping: dict[str, Any], 
     assert all(word in message for word in words), message
 
 
+def test_a_header_of_a_hundred_thousand_columns_is_refused_at_once() -> None:
+    assert "100000 columns" in refused(",".join(f"c{number}" for number in range(100_000)) + "\n")
+
+
+def test_a_name_without_end_is_shown_shortened() -> None:
+    message = refused("order_id," + "x" * 100_000 + "\n")
+    assert f'unknown column "{"x" * 64}"' in message and len(message) < 1000
+
+
 def test_every_unclear_column_is_named_at_once() -> None:
     assert refused("a,b,amount\n").count("f.csv:1") == 3
 

@@ -176,6 +176,7 @@ def test_an_import_that_was_killed_is_completed_by_running_it_again(system: Syst
     assert system.sql("SELECT count() AS n, max(revision) AS r FROM conversions WHERE order_id LIKE 'im-%'") == [
         {"n": count, "r": 1}
     ]
+    assert system.check() == []
 
 
 def test_what_cannot_be_imported_at_all_is_named(system: System, tmp_path: Path) -> None:
