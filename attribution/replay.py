@@ -150,7 +150,9 @@ class _Judge(ABC):
         order = opened.decision.program, opened.decision.order_id
         if opened.arrivals:
             self._wait(opened)
-        elif any(seq < opened.decision.first_seq for seq in self._unsettled.get(order, {}).values()):
+        elif self._may_follow(opened.decision) and any(
+            seq < opened.decision.first_seq for seq in self._unsettled.get(order, {}).values()
+        ):
             self._parked.setdefault(order, []).append(opened)
         else:
             return False
@@ -182,13 +184,17 @@ class _Judge(ABC):
     def _terms(self, decision: Decision) -> tuple[Terms, ...]:
         return self._history.catalog.terms(decision.program)
 
+    def _may_follow(self, decision: Decision) -> bool:
+        """Whether another goal of its order may say who gets this sale, by the rule that it was decided by."""
+        if decision.program not in self.with_stages:
+            return False
+        is_known = self.is_asked_of_goals or decision.engine_version not in JUDGED_ALONE
+        return is_known and terms_at(self._terms(decision), decision.ts).goals_judged == "first"
+
     def _decide(self, decision: Decision, evidence: Evidence, at: int) -> tuple[Credit, Evidence]:
         """The credit, and the evidence as it is among the goals of the order: disputed or not."""
         credit = self._decide_alone(decision, evidence, at)
-        is_alone = decision.engine_version in JUDGED_ALONE and not self.is_asked_of_goals
-        if is_alone or decision.program not in self.with_stages:
-            return credit, evidence
-        stages, sale = self._past.of_order(decision, at), evidence.sale
+        stages, sale = self._past.of_order(decision, at) if self._may_follow(decision) else [], evidence.sale
         if not stages:
             return credit, evidence
         terms = terms_at(self._terms(decision), sale.ts)

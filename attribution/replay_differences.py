@@ -95,6 +95,8 @@ def _candidate_difference(decision: Decision, evidence: Evidence, credit: Credit
         replayed = reasons.get(named.click_id)
         if replayed == named.reason or (replayed is None and named.reason in _NOT_GATHERED):
             continue
+        if replayed is None and named.click_id == credit.click_id:  # of the goal that the sale follows, maybe long ago
+            continue
         if replayed is None and (gone := _gone_click(decision, evidence)) is not None:
             return Difference("candidates", f"{gone.click_id} {named.reason}", "", Why.CLICK_GONE, gone)
         return Difference(

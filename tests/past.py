@@ -95,9 +95,9 @@ class Past:
             outcome="accepted", customer_id=customer, visitor=visitor,
         )  # fmt: skip
 
-    def reverse(self, at: int, order: str) -> None:
+    def reverse(self, at: int, order: str, goal: str = "sale") -> None:
         self._insert(
-            "reports", program="p", order_id=order, goal="sale", kind="reversal", ts=str(NOW + at),
+            "reports", program="p", order_id=order, goal=goal, kind="reversal", ts=str(NOW + at),
             received_at=str(NOW + at), reversal_id="r",
         )  # fmt: skip
 

@@ -6,10 +6,11 @@ from typing import Any
 import clickhouse_connect
 import pytest
 
-from attribution.credit import Affiliate, CouponOwner, Credit, PastCredit, Sale, Touch, coupon_key, decide
+from attribution.credit import Affiliate, CouponOwner, PastCredit, Sale, Touch, coupon_key, decide, find_visitors
 from attribution.replay import replay
 from attribution.replay_source import session
-from schemas.terms import parse_versions
+from attribution.stages import Stage, Staged, follow
+from schemas.terms import Terms, parse_versions, terms_at
 from tests.past import NOW, Past
 
 AFFILIATES = ("alice", "bob", "carol")
@@ -18,6 +19,8 @@ CUSTOMERS = ("", "k", "l")
 LENGTHS = ("1h", "6h", "1d", "3d")
 EVENTS = 70
 MERGE_WITHIN = 24 * 3_600_000
+Key = tuple[str, str]
+"""Order id and goal."""
 
 
 class Live:
@@ -29,11 +32,12 @@ class Live:
         self.banned: dict[str, int | None] = {}
         self.windows: dict[str, str | None] = {}
         self.touches: list[Touch] = []
-        self.sales: dict[str, Sale] = {}
-        self.first: dict[str, int] = {}
+        self.sales: dict[Key, Sale] = {}
+        self.first: dict[Key, int] = {}
+        self.confirmed: dict[Key, bool] = {}
         self.bindings: list[tuple[str, str, int]] = []
-        self.reversed: set[str] = set()
-        self.credits: dict[str, tuple[Credit, int]] = {}
+        self.reversed: set[Key] = set()
+        self.credits: dict[Key, tuple[Staged, int]] = {}
         self.change_terms()
         for name in AFFILIATES:
             self.change_affiliate(name)
@@ -52,6 +56,8 @@ class Live:
                 "repeat": pick(("window", "once", "customer")),
                 "customer_window": pick(LENGTHS),
                 "identity": pick(("visitor", "customer")),
+                "self_referral": pick(("allow", "reject")),
+                "goals_judged": pick(("first", "first", "alone")),
             }
         )
         self.past.program(self.now, *self.terms)
@@ -72,75 +78,117 @@ class Live:
         self.past.click(ts, click_id, affiliate, visitor, received=self.now, kind=kind, flags=flags)
         if late:
             known = {customer for customer, bound, _ in self.bindings if bound == visitor and customer}
-            for order, sale in sorted(self.sales.items(), key=lambda item: item[1].ts):
+            for key, sale in sorted(self.sales.items(), key=lambda item: item[1].ts):
                 if sale.ts >= NOW + ts and (visitor in sale.visitors or sale.customer_id in known):
-                    self.decide(order)
+                    self.decide_again(key)
 
     def sell(self) -> None:
-        order, pick = f"o{len(self.sales):03}", self.random.choice
+        """A sale, or another goal of an order that is known."""
+        key, pick = (f"o{len(self.sales):03}", "sale"), self.random.choice
+        if self.sales and pick((True, False)):
+            key = pick(list(self.sales)[-6:])[0], pick(("lead", "upsell", "sale"))
+            if key in self.sales:
+                return
         visitors = tuple(self.random.sample(VISITORS, pick((0, 1, 1, 1, 2))))
         at = self.now - pick((0, 0, 0, 7_200_000))
         coupons = pick(((), (), ("save",)))
-        self._report(order, at, visitors, pick(CUSTOMERS), coupons)
+        self.confirmed[key] = pick((True, False))
+        self._report(key, at, visitors, pick(CUSTOMERS), coupons)
 
     def sell_more(self) -> None:
-        """Another report of an order: a visitor more, or a customer."""
+        """Another report of an order: a visitor more, or a customer; by a server."""
         young = [order for order, at in self.first.items() if self.now - at < MERGE_WITHIN - 1000]
         if young:
             order = self.random.choice(young)
             sale = self.sales[order]
+            self.confirmed[order] = True
             visitors = tuple(dict.fromkeys((*sale.visitors, self.random.choice(VISITORS))))
             customer = sale.customer_id or self.random.choice(CUSTOMERS)
             self._report(order, sale.ts - NOW, visitors, customer, sale.coupons)
 
-    def _report(self, order: str, at: int, visitors: tuple[str, ...], customer: str, coupons: tuple[str, ...]) -> None:
-        self.sales[order] = Sale(order, NOW + at, "p", "sale", visitors, (), customer or None, coupons)
-        self.first.setdefault(order, self.now)
+    def _report(self, key: Key, at: int, visitors: tuple[str, ...], customer: str, coupons: tuple[str, ...]) -> None:
+        order, goal = key
+        self.sales[key] = Sale(order, NOW + at, "p", goal, visitors, (), customer or None, coupons)
+        self.first.setdefault(key, self.now)
         self.bindings.append((customer, (visitors or ("",))[0], NOW + at))
         self.past.report(
-            at, order, received=self.now, visitors=list(visitors), customer_id=customer, coupon=coupons,
-            claim='{"evidence":{"server":[1]}}',
+            at, order, received=self.now, goal=goal, visitors=list(visitors), customer_id=customer, coupon=coupons,
+            claim='{"evidence":{"server":[1]}}', status="confirmed" if self.confirmed[key] else "pending",
         )  # fmt: skip
-        self.decide(order)
+        self.decide_again(key)
+
+    def decide_again(self, key: Key) -> None:
+        """A sale, then the goals of its order that may follow it."""
+        self.decide(key)
+        decided = list(self.credits)
+        for other in decided[decided.index(key) + 1 :]:
+            versions = self._versions()
+            if other[0] == key[0] and terms_at(versions, self.sales[other].ts).goals_judged == "first":
+                self.decide(other)
+
+    def _versions(self) -> tuple[Terms, ...]:
+        return parse_versions([{**t, "from": NOW + t["from"]} for t in self.terms])
+
+    def _stages(self, key: Key) -> list[Stage]:
+        """The goals of the order that were decided before this one was first: the credits are in that order."""
+        decided = list(self.credits)
+        before = decided[: decided.index(key)] if key in self.credits else decided
+        return [
+            Stage(
+                goal, given.credit.affiliate, given.credit.click_id, given.credit.method,
+                frozenset(self.sales[order, goal].visitors), self.confirmed[order, goal], given.is_disputed,
+                (order, goal) in self.reversed,
+            )
+            for order, goal in before
+            if order == key[0]
+            for given, _ in [self.credits[order, goal]]
+        ]  # fmt: skip
 
     def reverse(self) -> None:
         if self.sales:
             order = self.random.choice(list(self.sales))
             self.reversed.add(order)
-            self.past.reverse(self.now, order)
+            self.past.reverse(self.now, *order)
 
-    def decide(self, order: str) -> None:
+    def decide(self, key: Key) -> None:
         self.now += 5
-        sale, versions = self.sales[order], parse_versions([{**t, "from": NOW + t["from"]} for t in self.terms])
+        sale, versions = self.sales[key], self._versions()
         lengths = {None: None, "12h": 12 * 3_600_000}
         identities: dict[str, set[str]] = {}
         for customer, visitor, ts in self.bindings:
             if customer and visitor and ts <= sale.ts:
                 identities.setdefault(customer, set()).add(visitor)
-        credit = decide(
+        affiliates = {
+            name: Affiliate(banned=None if at is None else NOW + at, window=lengths[self.windows[name]])
+            for name, at in self.banned.items()
+        }
+        alone = decide(
             sale,
             self.touches,
             versions,
-            {
-                name: Affiliate(banned=None if at is None else NOW + at, window=lengths[self.windows[name]])
-                for name, at in self.banned.items()
-            },
+            affiliates,
             {coupon_key("SAVE"): [CouponOwner("carol", NOW)]},
             identities,
             [
                 PastCredit(
-                    name, self.credits[name][1], "sale", given.affiliate, given.click_id, given.method,
-                    self.sales[name].customer_id,
+                    order, at, goal, given.credit.affiliate, given.credit.click_id, given.credit.method,
+                    self.sales[order, goal].customer_id,
                 )
-                for name, (given, _) in self.credits.items()
-                if name not in self.reversed
+                for (order, goal), (given, at) in self.credits.items()
+                if (order, goal) not in self.reversed
             ],
         )  # fmt: skip
-        if _same(self.credits.get(order), credit):
+        terms = terms_at(versions, sale.ts)
+        visitors = find_visitors(sale, self.touches, terms, identities)
+        is_confirmed = self.confirmed[key]
+        staged = follow(alone, sale, self._stages(key), terms, affiliates, visitors, is_confirmed, False)
+        if _same(self.credits.get(key), staged):
             return
-        self.credits[order] = credit, sale.ts
+        self.credits[key] = staged, sale.ts
+        credit = staged.credit
         self.past.decided(
-            self.now, order, credit.affiliate or "", credit.click_id or "", credit.method, sold=sale.ts - NOW,
+            self.now, key[0], credit.affiliate or "", credit.click_id or "", credit.method, sold=sale.ts - NOW,
+            goal=key[1], disputed=staged.is_disputed, follows=staged.follows,
             candidates=[(one.touch.click_id, one.touch.ts - NOW, one.reason.value) for one in credit.candidates],
         )  # fmt: skip
 
@@ -156,12 +204,13 @@ class Live:
                 self.random.choice(happenings)()
 
 
-def _same(before: tuple[Credit, int] | None, credit: Credit) -> bool:
-    return before is not None and (before[0].affiliate, before[0].click_id, before[0].method) == (
-        credit.affiliate,
-        credit.click_id,
-        credit.method,
-    )
+def _same(before: tuple[Staged, int] | None, staged: Staged) -> bool:
+    return before is not None and _shown(before[0]) == _shown(staged)
+
+
+def _shown(staged: Staged) -> tuple[Any, ...]:
+    credit = staged.credit
+    return credit.affiliate, credit.click_id, credit.method, staged.is_disputed, staged.follows
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -175,11 +224,12 @@ def test_what_a_live_system_decided_is_what_the_tables_give_again(seed: int, tab
     assert past.verify(slice_rows=7) == []
     assert past.verify(from_ms=NOW + live.now // 2) == []
     outcomes = {
-        one.decision.order_id: (one.credit.affiliate, one.credit.click_id, one.credit.method)
+        (one.decision.order_id, one.decision.goal): (one.credit.affiliate, one.credit.click_id, one.credit.method)
         for one in replay(past.lines(changes={}), {})
         if one.credit
     }
     assert outcomes == {
-        order: (credit.affiliate, credit.click_id, credit.method) for order, (credit, _) in live.credits.items()
+        key: (given.credit.affiliate, given.credit.click_id, given.credit.method)
+        for key, (given, _) in live.credits.items()
     }
     reader.close()
