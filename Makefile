@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check e2e bench load lock clean
+.PHONY: help install run demo test check e2e bench bench-attribute bench-replay bench-credits load lock clean
 
 help:    ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: installing it"; apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
@@ -40,6 +40,15 @@ e2e: $(READY) ## the end-to-end tests alone
 
 bench: $(READY) ## clicks a second beside nginx in the same run; Redis bytes per live visitor
 	$(BIN)/python -m loadtests.bench
+
+bench-attribute: $(READY) ## `lastcookie attribute` on 10 million clicks and a million sales, beside DuckDB
+	$(BIN)/python -m loadtests.attribute
+
+bench-replay: $(READY) ## how long a replay of 100,000 sales takes, as it was and with other terms
+	$(BIN)/python -m loadtests.replay
+
+bench-credits: $(READY) ## sales a second that the live worker decides on one core, with and without ClickHouse
+	$(BIN)/python -m loadtests.credit_rate
 
 load: $(READY) ## a Locust journey that ends by comparing what it did with what the tables say
 	$(BIN)/python -m loadtests.load

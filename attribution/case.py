@@ -6,6 +6,7 @@ them and the rule asks for nothing else; then no table needs to be read. Called 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -13,8 +14,7 @@ import orjson
 from attribution.credit import Sale, Touch
 from attribution.stages import Staged
 from schemas import keys
-from schemas.terms import Terms, terms_at
-from schemas.terms import terms_hash as hash_of
+from schemas.terms import Terms, terms_at, terms_hash
 from schemas.version import ENGINE_VERSION
 
 KINDS = {"c": "click", "s": "soft", "v": "view"}
@@ -105,6 +105,10 @@ def _touch(line: str, visitor: str, program: str) -> Touch:
     return Touch(click_id, int(ts), affiliate, visitor, KINDS[kind], frozenset(), program, "" if link == "-" else link)
 
 
+_hash_of = lru_cache(maxsize=1024)(terms_hash)
+"""A hash costs as much as a decision, and most sales are judged by the same few terms."""
+
+
 def credit_line(
     case: Case, staged: Staged, version: int, replaces: int, decision_seq: int, decided_at: int, terms: Terms
 ) -> bytes:
@@ -126,7 +130,7 @@ def credit_line(
             "follows": staged.follows,
             "ts": str(case.sale.ts),
             "decided_at": str(decided_at),
-            "terms_hash": hash_of(terms),
+            "terms_hash": _hash_of(terms),
             "engine_version": ENGINE_VERSION,
             "disputed": staged.is_disputed,
             "candidates": [

@@ -277,6 +277,33 @@ def test_many_late_clicks_cost_a_handful_of_queries(bench: Bench) -> None:
     assert len(queries) < 5
 
 
+@pytest.mark.parametrize(
+    ("terms", "most"),
+    [
+        ({"rule": "first_cookie"}, 2),
+        ({"repeat": "once"}, 3),
+        ({"repeat": "customer"}, 3),
+        ({"identity": "customer"}, 3),
+    ],
+)
+def test_however_many_sales_need_the_tables_a_batch_asks_them_a_handful_of_questions(
+    bench: Bench, terms: dict[str, str], most: int
+) -> None:
+    """One for touches, one for credits in force, and one more where the terms ask for it."""
+    bench.program(**terms)
+    bench.clicks(*(bench.click(n, f"v{n:02}") for n in range(30)))
+    for n in range(30):
+        bench.sale(f"o{n}", f"v{n:02}", customer_id=f"k{n}")
+    bench.load()
+    worker = started(bench)
+    queries = []
+    ask = worker._store._client.query
+    worker._store._client = type("C", (), {"query": lambda _, q, **p: queries.append(q) or ask(q, **p)})()  # type: ignore[assignment]
+    assert worker.work_once() == 30
+    assert len(queries) == most
+    assert sorted(line["click_id"] for line in bench.lines()) == [click_id(n) for n in range(30)]
+
+
 def test_a_lost_position_decides_nothing_twice(bench: Bench) -> None:
     """The sale is in the log still, as nothing has come since that would have had it trimmed."""
     bench.clicks(bench.click(1))
