@@ -114,6 +114,10 @@ def test_when_a_late_click_takes_the_first_goal_those_after_it_follow(bench: Ben
     next_batch(bench, "two")
     for goal in ("sale", "upsell"):
         assert credits(bench, goal=goal) == [(1, *ALICE), (2, "bob", click_id(2), "click", "lead", False)]
+    bench.clicks(bench.click(3, "v", "alice", ago=35_000), replay=True)
+    next_batch(bench, "three")
+    for goal in ("sale", "upsell"):
+        assert credits(bench, goal=goal)[2:] == [(3, "alice", click_id(3), "click", "lead", False)]
 
 
 def test_new_evidence_on_the_first_goal_is_followed_also_within_one_batch(bench: Bench) -> None:

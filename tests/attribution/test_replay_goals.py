@@ -87,40 +87,58 @@ def test_a_later_engine_follows_what_the_older_one_decided(past: Past) -> None:
 
 def test_the_first_goal_may_lie_before_the_period_that_is_asked_about(past: Past) -> None:
     """And the click that it won before all that could have earned in the period."""
-    past.program(-50 * DAY, {"from": -100 * DAY}, {"from": 9 * DAY, "window": "3d"})
+    past.program(-50 * DAY, {"from": -100 * DAY, "window": "3d"})
     decide_lead(past)
     past.decided(
         10 * DAY + 20, "o", "alice", "a1", goal="sale", sold=10 * DAY, follows="lead", candidates=[("a1", 0, "WON")]
     )
+    assert past.verify() == []
     assert past.verify(from_ms=NOW + 9 * DAY) == []
     assert given(past, "repeat=window", from_ms=NOW + 9 * DAY) == {"sale": ALICE}
     assert judged(past, from_ms=NOW + 9 * DAY).keys() == {"sale"}
 
 
 def test_when_the_first_is_decided_again_those_after_it_must_have_been(past: Past) -> None:
-    """A late click takes the lead for bob, and the sale was left with alice."""
+    """A late click takes the lead for bob, and the upsell, which another visitor made, was left with alice."""
     past.click(DAY - HOUR, "b0", "bob", received=11 * DAY)
     decide_lead(past)
-    decide_sale(past, "alice", "a1", follows="lead")
+    past.report(9 * DAY, "o", goal="upsell", visitors=["w"], status="confirmed")
+    past.decided(9 * DAY + 20, "o", "alice", "a1", goal="upsell", sold=9 * DAY, follows="lead", candidates=[])
     past.decided(11 * DAY + 50, "o", "bob", "b0", goal="lead", sold=DAY)
     (row,) = past.verify()
-    assert (row["goal"], row["stored"], row["replayed"]) == ("sale", "alice", "bob")
-    past.decided(11 * DAY + 50, "o", "bob", "b0", goal="sale", sold=10 * DAY, follows="lead", tie=1)
+    assert (row["goal"], row["stored"], row["replayed"]) == ("upsell", "alice", "bob")
+    past.decided(11 * DAY + 50, "o", "bob", "b0", goal="upsell", sold=9 * DAY, follows="lead", tie=1, candidates=[])
     assert past.verify() == []
     assert past.verify(as_of=NOW + 11 * DAY - 1) == []
 
 
 def test_what_if_the_first_changes_by_a_late_click_those_after_it_change_with_it(past: Past) -> None:
-    """Under the terms of then the late click came outside the window; under those that are asked about it wins."""
+    """With the first cookie the late click lost; with the last it wins, and the upsell of another visitor follows."""
     past.program(-50 * DAY, {"from": -100 * DAY, "rule": "first_cookie"})
     past.click(DAY - HOUR, "b0", "bob", received=11 * DAY)
     decide_lead(past)
-    past.decided(
-        10 * DAY + 20, "o", "alice", "a1", goal="sale", sold=10 * DAY, follows="lead",
-        candidates=[("a1", 0, "WON"), ("b1", 2 * DAY, "FIRST_GOAL")],
-    )  # fmt: skip
+    past.report(9 * DAY, "o", goal="upsell", visitors=["w"], status="confirmed")
+    past.decided(9 * DAY + 20, "o", "alice", "a1", goal="upsell", sold=9 * DAY, follows="lead", candidates=[])
     assert past.verify() == []
-    assert given(past, "rule=last_cookie") == {"lead": ("bob", "b0", "click"), "sale": ("bob", "b0", "click")}
+    took = ("bob", "b0", "click")
+    assert given(past, "rule=last_cookie") == {"lead": took, "upsell": took}
+
+
+def test_a_goal_that_is_judged_alone_is_not_judged_again_with_the_first(past: Past) -> None:
+    """Its click has earned another order since, which is dated back: judged again, it would have nobody."""
+    past.program(-50 * DAY, {"from": -100 * DAY, "goals_judged": "alone", "repeat": "once"}, {"from": 50 * DAY})
+    past.click(DAY - HOUR, "b0", "bob", received=11 * DAY)
+    decide_lead(past)
+    decide_sale(past, "bob", "b1")
+    past.report(9 * DAY, "o2", received=10 * DAY + HOUR)
+    past.decided(10 * DAY + HOUR + 20, "o2", "bob", "b1", sold=9 * DAY, candidates=[("b1", 2 * DAY, "WON")])
+    past.click(5 * DAY, "c1", "carol", "w")
+    past.report(8 * DAY, "o", goal="upsell", visitors=["w"], status="confirmed")
+    past.decided(10 * DAY + HOUR + 30, "o", "carol", "c1", goal="upsell", sold=8 * DAY)
+    past.report(7 * DAY, "o3", received=10 * DAY + 2 * HOUR, goal="upsell", visitors=["w"])
+    past.decided(10 * DAY + 2 * HOUR + 20, "o3", "carol", "c1", goal="upsell", sold=7 * DAY)
+    past.decided(11 * DAY + 50, "o", "bob", "b0", goal="lead", sold=DAY)
+    assert [row for row in past.verify() if row["goal"] == "upsell"] == []
 
 
 def test_a_reversed_goal_and_a_strangers_lead_nobody(past: Past) -> None:
