@@ -407,11 +407,18 @@ def test_a_retry_after_a_year_is_a_duplicate_also_when_the_log_server_knows_the_
     story.redis.flushall()
     with pytest.raises(NotRecorded, match="being rebuilt"):
         reader.buys("o", "postback", **said)
+    refund = {"program": "last", "order_id": "o", "goal": "sale", "reversal_id": "r1", "content": {}}
+    with pytest.raises(NotRecorded, match="being rebuilt"):
+        story.run(story.conversions.reverse(refund, "api"))
     bootstrap(story.redis, bench.tables, 1)
     assert is_ready(story.redis, 1)
     retries(by_pixel=Outcome.DUPLICATE)
-    query = "SELECT count(), uniqExact(conversion_id), countIf(revision = 1) FROM conversion_versions"
-    assert bench.tables.query(query).result_rows[0][1:] == (1, 1)
+    story.run(story.conversions.reverse(refund, "api"))
+    with pytest.raises(FieldError, match="no such sale"):
+        story.run(story.conversions.reverse({**refund, "order_id": "other"}, "api"))
+    bench.load()
+    query = "SELECT uniqExact(conversion_id), countIf(revision = 1) FROM conversion_versions"
+    assert bench.tables.query(query).result_rows == [(1, 1)]
 
 
 def test_the_same_order_by_pixel_and_postback_in_the_same_millisecond_is_one_sale(story: Story, bench: Bench) -> None:
