@@ -114,7 +114,7 @@ class _Shell:
             text = text.replace(f":{port}", f":{name}")
         text = "\n".join(line.rstrip() for line in text.replace("\r", "").strip().split("\n"))
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", "TIME", text)
-        text = re.sub(r"(click_id\W{1,4}|\()[\w-]{32}\b", r"\1CLICK", text)
+        text = re.sub(r"(click_id\W{1,4}|\()[\w-]{32}(?![\w-])", r"\1CLICK", text)
         text = re.sub(r"lc=[\w-]{11};", "lc=VISITOR;", text)
         text = re.sub(r"no\. \d{16}", "no. NUMBER", text)
         return re.sub(r"terms [0-9a-f]{16}", "terms HASH", text)
