@@ -147,6 +147,21 @@ def test_a_browsers_goal_of_a_stranger_takes_no_sale_that_the_server_reports(ben
     assert credits(bench, "o2") == [(1, "alice", click_id(1), "click", "made-up", True)]
 
 
+def test_deciding_a_goal_again_does_not_move_it_behind_others(bench: Bench) -> None:
+    """A stranger's goal, decided again and again, never follows the sale that came after it."""
+    bench.clicks(bench.click(1, "x", ago=60_000), bench.click(2, "v", "bob", ago=10_000))
+    bench.sale("o", "x", goal="made-up", source="pixel")
+    bench.sale("o", "v", received=1)
+    bench.decide()
+    for number in (3, 4):
+        bench.clicks(bench.click(number, "x", ago=50_000 - number), replay=True)
+        next_batch(bench, str(number))
+    assert [credit[2:5] for credit in credits(bench, goal="made-up")] == [
+        (click_id(number), "click", "") for number in (1, 3, 4)
+    ]
+    assert credits(bench) == [(1, *BOB)]
+
+
 def test_a_server_that_confirms_the_first_goal_settles_what_follows_it(bench: Bench) -> None:
     """The report says nothing new of the lead itself, which keeps its one version."""
     bench.clicks(bench.click(1, ago=60_000))

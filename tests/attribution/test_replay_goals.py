@@ -87,15 +87,16 @@ def test_a_later_engine_follows_what_the_older_one_decided(past: Past) -> None:
 
 def test_the_first_goal_may_lie_before_the_period_that_is_asked_about(past: Past) -> None:
     """And the click that it won before all that could have earned in the period."""
-    past.program(-50 * DAY, {"from": -100 * DAY, "window": "3d"})
     decide_lead(past)
+    decide_sale(past, "alice", "a1", follows="lead")
+    past.report(90 * DAY, "o", goal="renewal", status="confirmed")
     past.decided(
-        10 * DAY + 20, "o", "alice", "a1", goal="sale", sold=10 * DAY, follows="lead", candidates=[("a1", 0, "WON")]
+        90 * DAY + 20, "o", "alice", "a1", goal="renewal", sold=90 * DAY, follows="lead", candidates=[("a1", 0, "WON")]
     )
     assert past.verify() == []
-    assert past.verify(from_ms=NOW + 9 * DAY) == []
-    assert given(past, "repeat=window", from_ms=NOW + 9 * DAY) == {"sale": ALICE}
-    assert judged(past, from_ms=NOW + 9 * DAY).keys() == {"sale"}
+    assert past.verify(from_ms=NOW + 80 * DAY) == []
+    assert given(past, "repeat=window", from_ms=NOW + 80 * DAY) == {"renewal": ALICE}
+    assert judged(past, from_ms=NOW + 80 * DAY).keys() == {"renewal"}
 
 
 def test_when_the_first_is_decided_again_those_after_it_must_have_been(past: Past) -> None:
