@@ -207,6 +207,10 @@ def sentences(answer: dict[str, Any]) -> list[str]:
         "",
         f"Decided at {answer['decided_at']} as no. {answer['decision_seq']}, version {answer['version']}, "
         f"by terms {answer['terms_hash']}, engine {answer['engine_version']}.",
+        *(
+            f"Version {one['version']}, decided at {one['decided_at']}, had credited {one['affiliate'] or 'nobody'}."
+            for one in answer["versions"]
+        ),
     ]
     if len(answer["goals"]) > 1:
         lines.append(f"Other goals of this order: {', '.join(g for g in answer['goals'] if g != answer['goal'])}.")

@@ -261,6 +261,7 @@ def test_a_click_that_arrives_late_from_a_spool_decides_its_sales_again(whole: S
     assert {c["click_id"]: c["reason"] for c in credit["candidates"]} == {before: "NOT_LAST", late: "WON"}
     text = whole.run("explain", "last", "late").stdout
     assert "Credited to bob" in text and "version 2" in text
+    assert f"Version 1, decided at {first['decided_at']}, had credited alice." in text
     assert [(v["version"], v["affiliate"]) for v in credit["versions"]] == [(1, "alice")]
 
 
