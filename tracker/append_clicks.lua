@@ -71,9 +71,15 @@ for group = 1, groups do
   end
 end
 
+local late = {}
+if replay then -- a view leaves no touch, but where the terms pay views it may earn
+  for line in string.gmatch(ARGV[5], '[^\n]+') do
+    if string.find(line, '"kind":"view"', 1, true) and string.sub(line, -3) == '[]}' then late[#late + 1] = line end
+  end
+end
 local lines = ARGV[7]
 if duplicates + lates > 0 then
-  local marked, late, i = {}, {}, 0
+  local marked, i = {}, 0
   for line in string.gmatch(lines, '[^\n]+') do
     i = i + 1
     if is_duplicate[i] then line = string.sub(line, 1, -3) .. '"duplicate"]}' end
@@ -81,8 +87,8 @@ if duplicates + lates > 0 then
     marked[i] = line
   end
   lines = table.concat(marked, '\n')
-  if late[1] then redis.call('XADD', KEYS[3], '*', 'late', table.concat(late, '\n')) end
 end
+if late[1] then redis.call('XADD', KEYS[3], '*', 'late', table.concat(late, '\n')) end
 if refused then redis.call('SET', KEYS[2], 'state refused', 'PX', ARGV[2]) end
 if ARGV[5] ~= '' then lines = lines == '' and ARGV[5] or ARGV[5] .. '\n' .. lines end
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 
 from attribution import worker as worker_module
@@ -21,6 +22,7 @@ from tests.clicks import click_id
 from tests.decisions import DAY, NOW, Bench
 from tests.log_server import LogServer
 from tests.system import ROOT
+from tracker.log import Event
 
 
 @pytest.fixture
@@ -242,6 +244,21 @@ def test_a_late_click_in_the_same_batch_as_its_sale_counts(bench: Bench) -> None
     bench.clicks(bench.click(1), replay=True)
     bench.decide(started(bench))
     assert bench.credits("o") == [(1, 0, "alice", click_id(1), "click")]
+
+
+def test_a_view_out_of_a_spool_decides_its_visitors_sales_again(bench: Bench) -> None:
+    """It leaves no touch; one that was blocked can earn nothing and asks nobody."""
+    bench.program(view_window="1d")
+    bench.sale("o", "v")
+    bench.decide()
+    views = [bench.click(1), bench.click(2, affiliate="bob", flags=("blocked",))]
+    rows = [orjson.dumps(orjson.loads(view.line) | {"kind": "view"}) for view in views]
+    for row, told in zip(reversed(rows), (0, 1), strict=True):
+        before = bench.redis.xlen(keys.conversions(0))
+        bench.clicks(Event(row, lambda _: None), replay=True)
+        assert bench.redis.xlen(keys.conversions(0)) - before == told
+    bench.decide()
+    assert bench.credits("o") == [(1, 0, "", "", "none"), (2, 1, "alice", click_id(1), "view")]
 
 
 def test_a_late_click_of_a_customers_other_device_counts(bench: Bench) -> None:
