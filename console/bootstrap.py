@@ -29,6 +29,10 @@ _NEWEST = (
 """By stream, the time in ms of the last entry that a table has of it."""
 
 
+REFUSED = 78
+"""Exit status of a process that refuses what it was set up with: to start it again would not help (EX_CONFIG)."""
+
+
 class UnsafeLogServer(Exception):
     """The log server may lose acknowledged events as it is configured."""
 

@@ -32,7 +32,7 @@ from attribution.catalog import Catalog
 from attribution.store import Store
 from attribution.worker import Worker
 from console.admin import Admin
-from console.bootstrap import Keeper, UnsafeLogServer
+from console.bootstrap import REFUSED, Keeper, UnsafeLogServer
 from console.metrics import Metrics
 from console.tables import Tables
 from schemas.lease import Lease
@@ -106,7 +106,7 @@ class Engine:
                 self.is_ready = True
             except UnsafeLogServer as error:
                 logger().critical(str(error))
-                os._exit(1)
+                os._exit(REFUSED)
             except Exception as error:
                 self.is_ready = False
                 logger().error("log server not ready", error=str(error)[:500], kind=type(error).__name__)

@@ -23,9 +23,11 @@ import redis
 from redis.exceptions import RedisError
 
 from console import embedded
+from console.bootstrap import REFUSED
 from schemas.kinds import Address
 from schemas.settings import Settings
 from tracker.app import WORKERS_A_NODE
+from tracker.links import snapshot_path
 
 _LOG_BYTES_MAX = 10_000_000
 _RESTART_SECONDS = (0.0, 0.2, 1.0, 3.0)
@@ -161,16 +163,29 @@ class Supervisor:
         client.close()
 
     def _wait_until_ready(self) -> None:
+        """The first start fails where something does not come up; later ones wait, as links work without the stores."""
         address = self._settings.server.admin_listen
+        has_links = snapshot_path(self._data).exists()
         deadline = time.monotonic() + 300
         while not self._stopping:
-            self._fail_if_dead()
+            if has_links:
+                self._fail_if_refused()
+                self._restart_dead()
+            else:
+                self._fail_if_dead()
             with suppress(OSError):
                 if _get_status(address, "/readyz") == 200:
                     return
             if time.monotonic() > deadline:
-                raise StartFailed(f"not ready after 5 minutes; see {self._data / 'log'}")
+                if not has_links:
+                    raise StartFailed(f"not ready after 5 minutes; see {self._data / 'log'}")
+                self._say(f"not ready yet, links work; see {self._data / 'log'}")
+                deadline = time.monotonic() + 300
             time.sleep(0.1)
+
+    def _fail_if_refused(self) -> None:
+        if any(child.process is not None and child.process.poll() == REFUSED for child in self._children):
+            self._fail_if_dead()
 
     def _fail_if_dead(self) -> None:
         for child in self._children:
