@@ -105,4 +105,5 @@ def row_id(table: str, line: bytes) -> str:
 
 
 def _members(**values: str) -> bytes:
-    return b"," + orjson.dumps(values)[1:-1]
+    given = {name: value for name, value in values.items() if value}
+    return b"," + orjson.dumps(given)[1:-1] if given else b""

@@ -77,7 +77,7 @@ def test_no_user_agent_confuses_the_splicing(agent: str, keeps: bool) -> None:
     """What a visitor sends stands in the line JSON-encoded; the row names his own click, agent and all."""
     (row,) = rows({b"clicks": click(1, user_agent=agent, ip="").line}, keeps)
     values = orjson.loads(row.line)
-    assert (values["click_id"], values["os"], values["country"]) == (click_id(1), agent, "country of ")
+    assert (values["click_id"], values.get("os", ""), values["country"]) == (click_id(1), agent, "country of ")
     assert values.get("user_agent") == (agent if keeps else None)
 
 
@@ -90,7 +90,7 @@ def test_whatever_is_in_agent_and_referrer_the_row_says_what_the_line_said(agent
     (row,) = rows({b"clicks": line})
     values = orjson.loads(row.line)
     assert values.items() >= orjson.loads(line).items()
-    assert values["os"] == values["user_agent"]
+    assert values.get("os", "") == values["user_agent"]
 
 
 def test_a_line_without_address_gets_no_country_and_is_not_dropped() -> None:
