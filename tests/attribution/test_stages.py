@@ -169,7 +169,7 @@ def test_reported_by_servers_and_by_nobody_banned_an_order_stays_in_one_hand(ord
 
 @given(ORDERS)
 def test_what_browsers_say_takes_no_sale_that_a_server_reports_for_another_visitor(order: dict[str, Any]) -> None:
-    """Whoever can fire the pixel can make up goals. He gets what nobody else would have, and that is not payable."""
+    """Whoever can fire the pixel can make up goals: he gets nothing payable, and nothing payable of anybody else."""
     stranger = {"goal": "made up", "ts": 20, "visitor": "x", "by": "browser"}
     touches = [*order["touches"], {"click_id": "x", "ts": 0, "affiliate": "mallory", "visitor": "x"}]
     goals = [{**goal, "by": "server"} for goal in order["goals"]]
@@ -177,6 +177,6 @@ def test_what_browsers_say_takes_no_sale_that_a_server_reports_for_another_visit
     honest = judge({**order, "touches": touches, "goals": goals})
     for staged, otherwise in zip(answers, honest, strict=True):
         if staged.credit.affiliate == "mallory":
-            assert staged.is_disputed and otherwise.credit.affiliate is None
+            assert staged.is_disputed and (otherwise.credit.affiliate is None or otherwise.is_disputed)
         else:
             assert staged == otherwise
