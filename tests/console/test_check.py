@@ -83,7 +83,7 @@ def test_clicks_in_the_log_and_in_a_spool_are_not_lost(bench: Bench) -> None:
         log = make_log(bench.server, bench.folder / "spools-of", spool_bytes=10**6)
         told: list[bool] = []
         for number in (3, 4):
-            log.append("v", click(number, done=told.append))
+            log.append(0, click(number, done=told.append))
         while len(told) < 2:
             await asyncio.sleep(0.01)
         (bench.folder / "spools-of" / "spool").rename(bench.folder / "spools")

@@ -266,7 +266,8 @@ def test_a_replay_out_of_a_spool_adds_only_what_is_missing(bench: Bench) -> None
 
 def test_a_batch_half_of_which_was_inserted_is_completed(bench: Bench) -> None:
     """One batch is several inserts; a loader died between them. The greatest id says nothing about what is missing."""
-    bench.append(*visitors(10), refusal(1))
+    bench.append(*visitors(10))
+    bench.append(refusal(1))
     died = bench.loader()
     died.start()
 
