@@ -7,7 +7,7 @@ Whatever happens, `done` is called once for each event: True when it is durable.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ from tracker.spool import Done, Spool, tell
 
 SCRIPT = (Path(__file__).parent / "append_clicks.lua").read_bytes()
 _SET = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n%b"
+_BATCHES_IN_FLIGHT_MAX = 2
 _PROBE_SECONDS = 1.0
 _REPLAY_SECONDS = 2.0
 
@@ -54,7 +55,7 @@ class Limits:
 
 
 class Shard:
-    """Appends to one shard; one batch in flight at a time."""
+    """Appends to one shard, in order, few batches in flight at a time."""
 
     def __init__(
         self,
@@ -74,8 +75,7 @@ class Shard:
         self._connection: Connection | None = None
         self._digest = b""
         self._queue: list[Event] = []
-        self._in_flight: list[Event] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._in_flight: deque[tuple[list[Event], asyncio.TimerHandle]] = deque()
         self._replayed: asyncio.Future[Reply] | None = None
         self._is_scheduled = False
         self._keys = [key.encode() for key in (keys.clicks(number), keys.gap(number), keys.conversions(number))]
@@ -94,7 +94,7 @@ class Shard:
             self._to_spool([event])
             return
         self._queue.append(event)
-        if not self._in_flight:
+        if len(self._in_flight) < _BATCHES_IN_FLIGHT_MAX:
             self._schedule()
 
     def _schedule(self) -> None:
@@ -144,23 +144,21 @@ class Shard:
 
     def _flush(self) -> None:
         self._is_scheduled = False
-        if self._connection is None or self._in_flight:
+        if self._connection is None or not self._queue or len(self._in_flight) >= _BATCHES_IN_FLIGHT_MAX:
             return
         most = self._limits.batch_events_max
-        self._in_flight, self._queue = self._queue[:most], self._queue[most:]
-        if not self._in_flight:
-            return
+        batch, self._queue = self._queue[:most], self._queue[most:]
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._limits.timeout_seconds, self._break, TimeoutError("append timed out"))
-        self._connection.transact(self._commands(self._in_flight), self._appended)
+        timer = loop.call_later(self._limits.timeout_seconds, self._break, TimeoutError("append timed out"))
+        self._in_flight.append((batch, timer))
+        self._connection.transact(self._commands(batch), self._appended)
 
     def _appended(self, reply: Reply) -> None:
         if isinstance(reply, Exception):
             self._break(reply)
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        batch, self._in_flight = self._in_flight, []
+        batch, timer = self._in_flight.popleft()
+        timer.cancel()
         self._counters["log_batches"] += 1
         for duplicates in reply if isinstance(reply, list) else ():
             if isinstance(duplicates, int):  # only the script answers with a number
@@ -173,18 +171,21 @@ class Shard:
     def _break(self, error: Exception) -> None:
         """Leave the shard alone until a probe finds it well; what was not acknowledged goes to the spool.
 
-        The batch in flight may have been applied all the same: replay skips what is there.
+        What was in flight may have been applied all the same: replay skips what is there.
         """
-        if self._timer is not None:
-            self._timer.cancel()
         if self._connection is not None:
             self._connection.abandon()
         self._connection = None
         if self._replayed is not None and not self._replayed.done():
             self._replayed.set_result(error)
         self._counters[f"log_broken:{type(error).__name__}"] += 1
-        events = [*self._in_flight, *self._queue]
-        self._in_flight, self._queue = [], []
+        events = []
+        for batch, timer in self._in_flight:
+            timer.cancel()
+            events += batch
+        events += self._queue
+        self._in_flight.clear()
+        self._queue = []
         self._to_spool(events)
 
     def _to_spool(self, events: list[Event]) -> None:

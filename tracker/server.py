@@ -145,7 +145,9 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             if self.timeout_keep_alive_task is not None:
                 self._unset_keepalive_if_required()
             if self._awaits_request:
-                if not self._is_busy() and (seen := plain(data, plain_bytes_max)) is not None:
+                earlier = self.cycle
+                is_free = earlier is None or earlier.response_complete
+                if is_free and (seen := plain(data, plain_bytes_max)) is not None:
                     self._since = None
                     self.cycle = request = ClickRequest(self, seen, True)  # type: ignore[assignment]
                     self.handle_click(request)

@@ -188,6 +188,32 @@ def test_a_frozen_server_holds_a_click_no_longer_than_the_timeout(log_server: Lo
     assert [line[-32:] for line in state.split("\n")] == [click_id(1), click_id(2)]
 
 
+def test_all_batches_that_are_in_flight_when_a_server_freezes_come_through_in_order(
+    log_server: LogServer, tmp_path: Path
+) -> None:
+    """They are on their way twice, and the touches they leave are left once, by time."""
+
+    async def test() -> None:
+        log = make_log(log_server, tmp_path)
+        await log.shards[0].open()
+        log_server.freeze()
+        told: list[bool] = []
+        for n in range(4):
+            log.append(0, click(n, link=f"l{n}", done=told.append))
+            await asyncio.sleep(0.01)
+        assert len(log.shards[0]._in_flight) == 2
+        await until(lambda: told == [True] * 4)
+        task = mending(log)
+        log_server.thaw()
+        await until(lambda: log.spool.is_empty)
+        task.cancel()
+
+    run(test)
+    assert set(ids(log_server)) == {click_id(n) for n in range(4)}
+    touches = log_server.redis.get(keys.touches(0, "shoes", "visitor-one")).decode().split("\n")
+    assert [line[-32:] for line in touches] == [click_id(n) for n in range(4)]
+
+
 def test_a_server_out_of_memory_takes_all_of_a_batch_or_nothing(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
         log = make_log(log_server, tmp_path)
