@@ -260,11 +260,11 @@ class Worker:
             for stream in (keys.clicks(shard), keys.conversions(shard), keys.credits(shard)):
                 last = self._redis.xrevrange(stream, count=1)
                 if last:
-                    ends[stream] = _id(last[0][0])
+                    ends[stream] = keys.entry_order(last[0][0])
         deadline = time.monotonic() + _WAIT_SECONDS_MAX
         while ends:
             for stream, end in list(ends.items()):
-                if _id(self._redis.hget(keys.positions(stream), "loader") or b"0-0") >= end:
+                if keys.entry_order(self._redis.hget(keys.positions(stream), "loader") or b"0-0") >= end:
                     del ends[stream]
             if ends:
                 if time.monotonic() > deadline:
@@ -297,8 +297,3 @@ def run(worker: Worker, should_stop: Callable[[], bool], idle_seconds: float = 0
 def _order(line: bytes) -> Order:
     program, order_id = orjson.loads(line)
     return program, order_id
-
-
-def _id(stream_id: bytes) -> tuple[int, int]:
-    milliseconds, _, sequence = stream_id.partition(b"-")
-    return int(milliseconds), int(sequence)

@@ -111,21 +111,19 @@ def _wait_for_tables(redis: Any, shards: int) -> None:
     wait_for_reader(redis, stream_ends(redis, [*streams, keys.ENTITIES]), "loader")
 
 
-def stream_ends(redis: Any, streams: list[str]) -> dict[str, tuple[int, ...]]:
+def stream_ends(redis: Any, streams: list[str]) -> dict[str, tuple[int, int]]:
     """The last entry of each stream that has any."""
     last = {stream: redis.xrevrange(stream, count=1) for stream in streams}
-    return {stream: _id(entries[0][0]) for stream, entries in last.items() if entries}
+    return {stream: keys.entry_order(entries[0][0]) for stream, entries in last.items() if entries}
 
 
-def wait_for_reader(redis: Any, ends: dict[str, tuple[int, ...]], reader: str) -> None:
+def wait_for_reader(redis: Any, ends: dict[str, tuple[int, int]], reader: str) -> None:
     """Until the reader of these streams has passed these entries. Raises Refused."""
     for _ in range(_LOOKS_MAX):
-        behind = [s for s, end in ends.items() if _id(redis.hget(keys.positions(s), reader) or b"0-0") < end]
+        behind = [
+            s for s, end in ends.items() if keys.entry_order(redis.hget(keys.positions(s), reader) or b"0-0") < end
+        ]
         if not behind:
             return
         time.sleep(_LOOK_AGAIN_SECONDS)
     raise Refused(503, "tables_behind", f"the {reader} is behind in {', '.join(behind)}; try again")
-
-
-def _id(stream_id: bytes) -> tuple[int, ...]:
-    return tuple(int(part) for part in stream_id.split(b"-"))

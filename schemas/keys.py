@@ -33,6 +33,13 @@ def credits(shard: int) -> str:
     return f"lc{{{shard}}}:credits"
 
 
+def entry_order(stream_id: str | bytes) -> tuple[int, int]:
+    """Where an entry stands in its stream: ids compare by time (ms) and number, not as text."""
+    text = stream_id.decode() if isinstance(stream_id, bytes) else stream_id
+    milliseconds, _, sequence = text.partition("-")
+    return int(milliseconds), int(sequence)
+
+
 def positions(stream: str) -> str:
     """Hash: reader of the stream -> the last id it has finished with."""
     return f"{stream}:positions"

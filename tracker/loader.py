@@ -150,7 +150,7 @@ class Loader:
         if batch is None:
             return 0
         careful_until = self._careful_until.get(stream.name)
-        is_watched = careful_until is not None and _id(batch.first) <= _id(careful_until)
+        is_watched = careful_until is not None and keys.entry_order(batch.first) <= keys.entry_order(careful_until)
         rows = batch.rows
         if batch.is_replay or is_watched or position is None:
             rows = self._unknown(rows)
@@ -159,7 +159,7 @@ class Loader:
             failpoint("loader_between_tables")
         failpoint("loader_before_ack")
         self._acknowledge(stream, batch.last)
-        if careful_until is not None and _id(batch.last) >= _id(careful_until):
+        if careful_until is not None and keys.entry_order(batch.last) >= keys.entry_order(careful_until):
             del self._careful_until[stream.name]
         self.is_behind = self.is_behind or batch.is_cut
         loaded = sum(map(len, rows.values()))
@@ -324,8 +324,3 @@ def _row_time(line: bytes) -> int:
         return min(int(values.get("received_at", 0)), int(values.get("ts", values.get("at", 0))))
     except (orjson.JSONDecodeError, ValueError):
         return 0
-
-
-def _id(stream_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = stream_id.partition("-")
-    return int(milliseconds), int(sequence)
