@@ -17,7 +17,7 @@ from schemas.durations import parse_duration
 from schemas.terms import Terms, parse_versions
 from schemas.what_if import changed
 
-SLICE_ROWS = 100_000
+SLICE_ROWS = 50_000
 _DAY_MS = 86_400_000
 _EVER = (-(2**62), 2**62)
 _END_OF_TIME_MS = 9_999_999_999_999

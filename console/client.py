@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from attribution.read_ahead import lines_ahead
 from schemas.settings import Settings
 
 
@@ -62,13 +63,10 @@ class AdminClient:
             response = connection.getresponse()
             if response.status >= 400:
                 self._good(response.status, orjson.loads(response.read()))
-            rest = b""
-            while data := response.read1(1 << 20):
-                *lines, rest = (rest + data).split(b"\n")
-                for line in map(orjson.loads, lines):
-                    if isinstance(line, dict) and line["section"] == "error":
-                        raise Refusal(line["message"])
-                    yield line
+            for line in map(orjson.loads, lines_ahead(lambda: response.read1(1 << 20))):
+                if isinstance(line, dict) and line["section"] == "error":
+                    raise Refusal(line["message"])
+                yield line
         except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
             raise self._not_running(error) from error
         finally:

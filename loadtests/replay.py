@@ -20,6 +20,7 @@ from typing import Any
 import clickhouse_connect
 import orjson
 
+from attribution.read_ahead import lines_ahead
 from attribution.replay import replay
 from attribution.replay_report import Tally
 from attribution.replay_source import SLICE_ROWS, Question, Source, session
@@ -113,9 +114,9 @@ def _lines(folder: Path, changes: dict[str, Any] | None, slice_rows: int) -> Ite
     command = [sys.executable, "-m", "loadtests.replay", "--serve", str(folder), "--slice-rows", str(slice_rows)]
     command += ["--changes", json.dumps(changes)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            yield orjson.loads(line)
+        pipe = process.stdout
+        assert pipe is not None
+        yield from map(orjson.loads, lines_ahead(lambda: pipe.read1(1 << 20)))
 
 
 def _children_seconds() -> float:
