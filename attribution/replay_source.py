@@ -17,7 +17,7 @@ from schemas.durations import parse_duration
 from schemas.terms import Terms, parse_versions
 from schemas.what_if import changed
 
-SLICE_ROWS = 50_000
+SLICE_ROWS = 100_000
 _DAY_MS = 86_400_000
 _EVER = (-(2**62), 2**62)
 _END_OF_TIME_MS = 9_999_999_999_999
@@ -143,7 +143,7 @@ class Source:
         }
         after = 0
         while after < until:
-            rows, last, oldest_ms = self._client.query(
+            rows, last, oldest_ms, newest_ms = self._client.query(
                 query("replay_slice"),
                 parameters={**self._parameters, **common, "after": after, "until": until, "rows": self._slice_rows},
             ).result_rows[0]
@@ -157,6 +157,7 @@ class Source:
                 verify=self._question.changes is None,
                 reach=needs.reach_ms,
                 clicks_from=max(0, oldest_ms - needs.reach_ms - _DAY_MS),
+                clicks_to=newest_ms,
             )
             after = last
 

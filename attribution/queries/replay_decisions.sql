@@ -96,6 +96,7 @@ touch AS
     INNER JOIN pair USING (program, visitor)
     WHERE received_at >= fromUnixTimestamp64Milli({clicks_from:Int64})
       AND received_at <= fromUnixTimestamp64Milli({as_of:Int64})
+      AND clicks.ts <= fromUnixTimestamp64Milli({clicks_to:Int64})  -- spares the join what is newer than every sale
       AND clicks.ts <= latest
       AND toUnixTimestamp64Milli(clicks.ts) > toUnixTimestamp64Milli(oldest) - {reach:Int64}
     GROUP BY program, decision_seq

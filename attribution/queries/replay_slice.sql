@@ -1,4 +1,5 @@
--- The next decisions in order: how many, the last position among them, and the earliest time of their sales (ms).
+-- The next decisions in order: how many, the last position among them, the earliest and the latest time that a report
+-- gives one of their sales (ms).
 WITH slice AS
 (
     SELECT program, order_id, goal, decision_seq, ts
@@ -17,9 +18,13 @@ WITH slice AS
               )))
     ORDER BY decision_seq
     LIMIT {rows:UInt64}
+),
+sale AS
+(
+    SELECT ts FROM conversion_versions
+    WHERE (program, order_id, goal) IN (SELECT program, order_id, goal FROM slice)
 )
 SELECT count(), max(decision_seq),
-       toUnixTimestamp64Milli(least(min(ts),
-           (SELECT min(ts) FROM conversion_versions
-            WHERE (program, order_id, goal) IN (SELECT program, order_id, goal FROM slice))))
+       toUnixTimestamp64Milli(least(min(ts), (SELECT min(ts) FROM sale))),
+       toUnixTimestamp64Milli(greatest(max(ts), (SELECT max(ts) FROM sale)))
 FROM slice
