@@ -81,20 +81,47 @@ def engine_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 _databases = itertools.count(1)
+_spare: list[tuple[str, Any]] = []
+"""Databases that tests have left as they were made, and emptied; each with how it was made."""
 
 
 @pytest.fixture
 def tables(engine_dsn: str) -> Iterator[Any]:
-    """A client in a database of its own that holds our tables, empty."""
+    """A client in a database that holds our tables, empty. Making them is slow: what a test leaves whole is kept."""
+    database, made = _spare.pop() if _spare else _make_database(engine_dsn)
+    client = clickhouse_connect.get_client(dsn=engine_dsn, database=database)
+    yield client
+    if _definitions(client, database) == made:
+        for (table,) in client.query(f"SELECT name FROM system.tables WHERE {_FILLED}", {"of": database}).result_rows:
+            client.command(f"TRUNCATE TABLE {table}")
+        _spare.append((database, made))
+    else:
+        client.command(f"DROP DATABASE {database}")
+    client.close()
+
+
+_FILLED = "database = {of:String} AND total_rows > 0 AND name != 'migrations'"
+
+
+def _make_database(engine_dsn: str) -> tuple[str, Any]:
     database = f"test{next(_databases)}"
     client = clickhouse_connect.get_client(dsn=engine_dsn)
     client.command(f"CREATE DATABASE {database}")
     client.close()
     client = clickhouse_connect.get_client(dsn=engine_dsn, database=database)
     migrate(client, database)
-    yield client
-    client.command(f"DROP DATABASE {database}")
+    made = _definitions(client, database)
     client.close()
+    return database, made
+
+
+def _definitions(client: Any, database: str) -> Any:
+    """Every table and view as it would be written, and how many files made them."""
+    query = (
+        "SELECT name, create_table_query, if(name = 'migrations', total_rows, 0) FROM system.tables "
+        "WHERE database = {of:String} ORDER BY name"
+    )
+    return client.query(query, {"of": database}).result_rows
 
 
 @pytest.fixture(scope="session")
