@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from schemas import keys
-from schemas.entities import EntityEvent, EntityKey
+from schemas.entities import EntityEvent, EntityKey, dump_record
 from schemas.entity_diff import Plan, diff
 from schemas.entity_file import EntityFile, parse_file
 from schemas.entity_keys import UrlChecks
@@ -94,8 +94,7 @@ def publish(redis: Any, events: Sequence[EntityEvent], mark: str) -> int:
         for event in events[start : start + _CHUNK]:
             position += 1
             lines.append(version_line(position, event["at"], event["type"], event["id"], event["data"]))
-            data = orjson.dumps(event["data"], option=orjson.OPT_SORT_KEYS)
-            pairs += [f"{event['type']}:{event['id']}", data]
+            pairs += [f"{event['type']}:{event['id']}", dump_record(event["type"], event["data"])]
         stream_id = script(keys=[keys.ENTITIES, keys.PROJECTION], args=[mark, position, b"\n".join(lines), *pairs])
         if not stream_id:
             raise ChangedMeanwhile

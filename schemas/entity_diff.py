@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.coupon_owners import OwnersError, change_owners
-from schemas.entities import EntityEvent, EntityKey, Record, read_affiliate, read_membership
+from schemas.entities import EntityEvent, EntityKey, Record, read_affiliate, read_link, read_membership
 from schemas.entity_file import EntityError, EntityFile, Entry
 from schemas.entity_lines import describe_change, host_overlaps
 from schemas.intervals import ALWAYS, Interval, Intervals, close, reopen
@@ -79,8 +79,12 @@ def diff(current: Mapping[EntityKey, Record], file: EntityFile, at: int, terms_d
     )
 
 
-_READ: dict[str, Callable[[Record], Record]] = {"affiliate": read_affiliate, "membership": read_membership}
-"""How records that an older version of the code may have written are read."""
+_READ: dict[str, Callable[[Record], Record]] = {
+    "affiliate": read_affiliate,
+    "membership": read_membership,
+    "link": read_link,
+}
+"""How stored records are read that lack something: it was null, or an older version of the code did not know it."""
 
 
 def _says_removed(entry: Entry) -> bool:

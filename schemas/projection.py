@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from schemas.entities import EntityKey
+from schemas.entities import EntityKey, dump_record
 
 LINES_FIELD = b"entity_versions"
 MARK = "@"
@@ -80,7 +80,7 @@ class Projection:
 
 def version_line(position: int, at: int, kind: str, id: str, record: Mapping[str, Any]) -> bytes:
     """One version as a line of the stream, which is also a row of `entity_versions`."""
-    data = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    data = dump_record(kind, record)
     return orjson.dumps(
         {
             "version_id": str(position),

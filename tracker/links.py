@@ -16,7 +16,7 @@ from zlib import crc32
 import orjson
 
 from schemas import keys, windows
-from schemas.entities import EntityKey, LinkState, link_state, membership_id
+from schemas.entities import EntityKey, LinkState, link_state, membership_id, read_link
 from schemas.projection import Projection
 from schemas.terms import Terms, parse_versions, terms_at
 from tracker.destination import Template, compile_click_param, compile_template
@@ -102,12 +102,13 @@ class Links:
             code = path[3:]
             if path.startswith(b"/v/"):
                 code = code.removesuffix(b".gif") if code.endswith(b".gif") else b""
-            return self.projection.get("link", code.decode()) if _is_name(code) else None
+            record = self.projection.get("link", code.decode()) if _is_name(code) else None
+            return None if record is None else read_link(record)
         affiliate, _, program = path[3:].partition(b"/")
         if not (_is_name(affiliate) and _is_name(program)):
             return None
         names = {"program": program.decode(), "affiliate": affiliate.decode()}
-        return {**names, "code": "", "url": None, "kind": None, "status": "active", "expires": None}
+        return read_link({**names, "code": "", "status": "active"})
 
     def merchant_of(self, program: str) -> str | None:
         """The merchant whose program it is, or None for no program."""

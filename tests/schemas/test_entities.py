@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from schemas.entities import (
@@ -12,8 +13,10 @@ from schemas.entities import (
     active_in_program,
     banned_in_program,
     coupon_id,
+    dump_record,
     link_state,
     membership_id,
+    read_link,
 )
 from schemas.intervals import Intervals
 
@@ -169,3 +172,16 @@ def test_he_is_banned_in_a_program_since_the_first_ban_that_holds(
 def test_ids_of_memberships_and_coupons_name_the_program_first() -> None:
     assert membership_id("shoes", "alice") == "shoes/alice"
     assert coupon_id("shoes", "alice10") == coupon_id("shoes", "ALICE10") == "shoes/ALICE10"
+
+
+def test_a_stored_link_lacks_what_is_null_and_is_read_with_it() -> None:
+    record = {"code": "b", "program": "p", "affiliate": "a", "url": None, "status": "active", "kind": None}
+    stored = dump_record("link", {**record, "expires": None})
+    assert stored == b'{"affiliate":"a","code":"b","program":"p","status":"active"}'
+    assert read_link(orjson.loads(stored)) == {**record, "expires": None}
+    full = {**record, "url": "https://s.example/", "kind": "soft", "expires": 7}
+    assert read_link(orjson.loads(dump_record("link", full))) == read_link(full) == full
+
+
+def test_of_other_records_null_is_stored() -> None:
+    assert dump_record("affiliate", {"id": "a", "banned": None}) == b'{"banned":null,"id":"a"}'
