@@ -213,6 +213,9 @@ class Limits:
         kinds.integer(0, 1_000_000),
         "a second, visitor and worker; beyond it clicks are redirected and flagged blocked; 0: off",
     )
+    rate_wrong_keys_per_ip: int = setting(
+        20, kinds.integer(0, 1_000_000), "a minute, address and worker; beyond it 429 instead of 401; 0: off"
+    )
     touches_per_visitor: int = setting(
         32, kinds.integer(1, 1024), "kept at hand per visitor and program; beyond it a sale reads ClickHouse"
     )

@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from tracker.report_fields import FieldError
 
 NO_STORE = {"Cache-Control": "no-store"}
-_RETRY_AFTER_SECONDS = "2"
 
 
 def unavailable() -> FieldError:
@@ -30,7 +29,7 @@ async def field_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, FieldError)
     headers = dict(NO_STORE)
     if error.status in (429, 503):
-        headers["Retry-After"] = _RETRY_AFTER_SECONDS
+        headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return json_response(error_body(error), error.status, headers)

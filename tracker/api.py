@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from schemas.logs import logger
 from schemas.settings import Settings
-from tracker import destination, filters
+from tracker import destination
 from tracker.answers import (
     NO_STORE,
     broken,
@@ -36,7 +36,7 @@ from tracker.answers import (
     not_recorded,
     unavailable,
 )
-from tracker.authorization import bearer, key_record, own_program
+from tracker.authorization import Door, bearer, own_program
 from tracker.click_id import ClickIds, visitor_text
 from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
 from tracker.cookie import read_visitor
@@ -66,6 +66,7 @@ class Api:
         self,
         settings: Settings,
         links: Links,
+        door: Door,
         ids: ClickIds,
         conversions: Conversions,
         explanations: Explanations,
@@ -74,13 +75,13 @@ class Api:
     ) -> None:
         self._settings = settings
         self._links = links
+        self._door = door
         self._ids = ids
         self._conversions = conversions
         self._explanations = explanations
         self._spool = spool
         self._clock = clock
         self._tag = TAG.read_bytes()
-        self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
         self._rates = Rates(settings.limits.rate_clicks_per_ip, per_visitor_max=0)
         self._problems = Rates(_PROBLEMS_A_SECOND_MAX, per_visitor_max=0)
         self._hosts: tuple[int, tuple[str, ...]] = (-1, ())
@@ -179,7 +180,7 @@ class Api:
             else:
                 params |= parse_query(body)
         token = params.pop("token", None)
-        merchant = self._merchant(token if isinstance(token, str) else "", "postback")
+        merchant = self._merchant(request, token if isinstance(token, str) else "", "postback")
         known, unknown = canonical(params)
         report = self._report(known, "postback", None, merchant)
         unknown = with_foreign_click_id(unknown, known, report)
@@ -187,7 +188,7 @@ class Api:
 
     async def convert(self, request: Request) -> Response:
         """A merchant's server, with a key: one conversion, or a list of up to `limits.batch_items`."""
-        merchant = self._merchant(bearer(request), "api")
+        merchant = self._merchant(request, bearer(request), "api")
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             known, unknown = canonical(item)
@@ -198,7 +199,7 @@ class Api:
 
     async def reverse(self, request: Request) -> Response:
         """Refunds, one or a list."""
-        merchant = self._merchant(bearer(request), "api")
+        merchant = self._merchant(request, bearer(request), "api")
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             reversal = read_reversal(item)
@@ -226,8 +227,8 @@ class Api:
         own_program(self._links, program, merchant)
         return read_report(known, program, source, visitor, now, self._settings.conversions, self._ids)
 
-    def _merchant(self, key: str, kind: str) -> str:
-        return str(key_record(self._links.projection, key, kind)["merchant"])
+    def _merchant(self, request: Request, key: str, kind: str) -> str:
+        return str(self._door.key_record(request, key, kind)["merchant"])
 
     def _visitor(self, request: Request) -> str | None:
         cookie = "; ".join(request.headers.getlist("cookie")).encode("latin-1")
@@ -247,9 +248,7 @@ class Api:
         return self._hosts[1]
 
     def _check_rate(self, request: Request) -> None:
-        peer = request.client.host if request.client else ""
-        forwarded = ", ".join(request.headers.getlist("x-forwarded-for")).encode("latin-1")
-        if self._rates.exceeded(filters.client_ip(peer, forwarded, self._proxies), None, self._clock()):
+        if self._rates.exceeded(self._door.client_address(request), None, self._clock()):
             raise FieldError(429, "too_many_requests", "too many reports from this address, try again later")
 
     async def _submit_or_spool(self, report: Report, params: dict[str, str]) -> None:

@@ -32,6 +32,7 @@ from schemas.logs import configure_logs, logger
 from schemas.projection import MARK
 from schemas.settings import Settings, load
 from tracker.api import Api
+from tracker.authorization import Door
 from tracker.calls import Calls
 from tracker.click_id import load_keys
 from tracker.conversions import Conversions
@@ -107,8 +108,9 @@ class Worker:
         conversions = Conversions(
             self.calls, settings.redis.shards, self.links, clock, lambda: os.urandom(12).hex(), self.counters
         )
-        explanations = Explanations(settings, self.links, conversions.is_reported, clock, self.counters)
-        self.api = Api(settings, self.links, ids, conversions, explanations, self.spool, clock)
+        door = Door(settings, self.links, clock, self.counters)
+        explanations = Explanations(settings, self.links, door, conversions.is_reported, clock, self.counters)
+        self.api = Api(settings, self.links, door, ids, conversions, explanations, self.spool, clock)
 
     async def follow_entities(self) -> None:
         """For ever: take in what is new in the stream of entities; start anew where it no longer reaches back."""

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from schemas.kinds import Address
 from schemas.settings import Settings
 from tracker.answers import NO_STORE
-from tracker.authorization import bearer, key_record, own_program
+from tracker.authorization import Door, bearer, own_program
 from tracker.links import Links
 from tracker.rates import Rates
 from tracker.redirect import parse_query
@@ -46,11 +46,13 @@ class Explanations:
         self,
         settings: Settings,
         links: Links,
+        door: Door,
         is_reported: Callable[[str, str, str], Awaitable[bool]],
         clock: Callable[[], int],
         counters: Counter[str],
     ) -> None:
         self._links = links
+        self._door = door
         self._is_reported = is_reported
         self._clock = clock
         self._counters = counters
@@ -61,7 +63,7 @@ class Explanations:
 
     async def answer(self, request: Request) -> Response:
         """Why a sale went where it went, as far as whoever asks may see it."""
-        record = key_record(self._links.projection, bearer(request), "api", "affiliate")
+        record = self._door.key_record(request, bearer(request), "api", "affiliate")
         if self._rates.exceeded("", record["id"].encode(), self._clock()):
             raise FieldError(429, "too_many_requests", "too many questions with this key, try again later")
         program = read_program(request.path_params["program"])

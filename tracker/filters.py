@@ -103,6 +103,14 @@ def truncate_ip(text: str) -> str:
     return str(ip_network((address, bits_kept), strict=False).network_address)
 
 
+def network_of(text: str) -> str:
+    """Whom an address belongs to: itself (IPv4) or its /64 (IPv6), of which anybody has all; empty for no address."""
+    address = _address(text)
+    if address is None:
+        return ""
+    return str(address if address.version == 4 else ip_network((address, 64), strict=False).network_address)
+
+
 @lru_cache(maxsize=16384)
 def normalise_ip(text: str) -> str:
     """The one way to write this address: no zone, no port, no IPv4 in IPv6; empty if `text` is no address."""

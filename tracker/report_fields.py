@@ -39,14 +39,18 @@ _UNKNOWN_MAX = 50
 
 
 class FieldError(Exception):
-    """A report that cannot be taken: HTTP status, code, message and the parameter at fault."""
+    """A report that cannot be taken: HTTP status, code, message and the parameter at fault; with 429 and 503, after
+    how long to try again."""
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, param: str | None = None, retry_after_seconds: int = 2
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_seconds = retry_after_seconds
 
 
 def canonical(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

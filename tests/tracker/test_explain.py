@@ -15,6 +15,7 @@ from schemas.api_keys import RANDOM_BYTES, NewKey, make_key
 from schemas.kinds import Address
 from schemas.projection import Projection
 from schemas.settings_fields import Data, Limits, Server, Settings
+from tracker.authorization import Door
 from tracker.explain import ANSWER_BYTES_MAX, Explanations
 from tracker.links import Links
 from tracker.report_fields import FieldError
@@ -57,7 +58,9 @@ class Edge:
             data=Data(dir=self.folder),
             limits=Limits(explain_seconds=1, rate_explain_per_key=rate),
         )
-        endpoint = Explanations(settings, links(), self._is_reported, lambda: 1000, self.counters)
+        known = links()
+        door = Door(settings, known, lambda: 1000, self.counters)
+        endpoint = Explanations(settings, known, door, self._is_reported, lambda: 1000, self.counters)
         try:
             return [await self._one(endpoint, one) for one in requests]
         finally:
@@ -87,6 +90,7 @@ class Edge:
 def links() -> Links:
     program = {"id": "shoes", "merchant": "acme", "status": "active", "terms": None}
     records = {f"key:{key.id}": key.record for key in (MERCHANT, AFFILIATE, TOKEN)}
+    records |= {f"{role}:acme": {"id": "acme", "status": "active"} for role in ("merchant", "affiliate")}
     projection = Projection()
     records |= {"program:shoes": program, "program:lamps": {**program, "id": "lamps", "merchant": "bright"}}
     projection.take_all("1 1-0", ((name, orjson.dumps(record)) for name, record in records.items()))
