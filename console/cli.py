@@ -29,7 +29,6 @@ from console.commands import (
     print_table,
     printable,
 )
-from console.engine import connect_redis
 from console.entities import (
     find_problems,
     plan_file,
@@ -41,6 +40,7 @@ from console.entities import (
 )
 from console.explain import sentences
 from console.import_conversions import import_conversions
+from console.log_client import connect_redis
 from console.rebuild import rebuild_state
 from console.replay import replay
 from schemas import api_keys, keys

@@ -22,10 +22,6 @@ from typing import Any
 
 import maxminddb
 import uvicorn
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
-from redis.retry import Retry
 
 from attribution import worker as worker_loop
 from attribution.catalog import Catalog
@@ -33,6 +29,7 @@ from attribution.store import Store
 from attribution.worker import Worker
 from console.admin import Admin
 from console.bootstrap import REFUSED, Keeper, UnsafeLogServer
+from console.log_client import connect_redis
 from console.metrics import Metrics
 from console.tables import Tables
 from schemas.lease import Lease
@@ -43,14 +40,6 @@ from tracker import loader as loader_loop
 from tracker.loader import Loader
 from tracker.rows import Splicer
 from tracker.user_agents import parse
-
-
-def connect_redis(settings: Settings, url: str) -> Any:
-    """redis-py's client for threads that may wait, but not for ever."""
-    options: dict[str, Any] = {"socket_timeout": 5.0, "socket_connect_timeout": 1.0}
-    if "+cluster" in url:
-        return RedisCluster.from_url(url.replace("+cluster", ""), **options)
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
 
 
 class Engine:
@@ -151,7 +140,7 @@ class Engine:
         worker = Worker(
             redis,
             Store(self.tables.client()),
-            Catalog(Projection()),
+            Catalog(Projection(without=("link",))),
             self._lease(redis, worker_loop.ROLE),
             self.settings.redis.shards,
             lambda: time.time_ns() // 1_000_000,

@@ -26,8 +26,8 @@ from console import embedded
 from console.bootstrap import REFUSED
 from schemas.kinds import Address
 from schemas.settings import Settings
-from tracker.app import WORKERS_A_NODE
-from tracker.links import snapshot_path
+from tracker.click_id import WORKERS_A_NODE
+from tracker.snapshot import snapshot_path
 
 _LOG_BYTES_MAX = 10_000_000
 _RESTART_SECONDS = (0.0, 0.2, 1.0, 3.0)

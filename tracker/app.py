@@ -29,27 +29,29 @@ from redis.exceptions import RedisError
 
 from schemas import keys
 from schemas.logs import configure_logs, logger
-from schemas.projection import MARK
+from schemas.projection import MARK, Projection
 from schemas.settings import Settings, load
 from tracker.api import Api
 from tracker.authorization import Door
 from tracker.calls import Calls
-from tracker.click_id import load_keys
+from tracker.click_id import WORKERS_A_NODE, load_keys
 from tracker.conversions import Conversions
 from tracker.explain import Explanations
-from tracker.links import Links, load_snapshot, save_snapshot, snapshot_path
+from tracker.links import Links
 from tracker.log import Limits, Log
 from tracker.rates import Rates
 from tracker.redirect import Redirect
 from tracker.server import HttpLimits, click_protocol, sweep
+from tracker.snapshot import load_snapshot, save_snapshot, snapshot_path
 from tracker.spool import Spool
 
 _FOLLOW_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 1.0
 _SNAPSHOT_SECONDS = 1.0
+_SNAPSHOT_SHARE = 20
+"""So many times as long as a snapshot took to write, no other is written."""
+_FIELDS_AT_ONCE = 500
 _FIRST_LINKS_SECONDS = 2.0
-WORKERS_A_NODE = 32
-"""Worker numbers of machine n begin at n times this (click ids have room for 1,024 in all)."""
 
 
 def steady_clock(now_ms: Callable[[], int]) -> Callable[[], int]:
@@ -86,6 +88,7 @@ class Worker:
         self.redis = connect_redis(settings, redis_url)
         folder = settings.data.dir
         self._snapshot = snapshot_path(folder)
+        self._snapshot_file = file_state(self._snapshot)
         self.links = Links(load_snapshot(self._snapshot), settings.redis.shards)
         self._snapshot_position = self.links.projection.position
         self._may_grow = True
@@ -143,21 +146,48 @@ class Worker:
                 return True
         mark = ((await self.redis.hget(keys.PROJECTION, MARK)) or b"0 0-0").decode()
         if mark != projection.mark and int(mark.partition(" ")[0]) > 0:
-            records = [(k.decode(), v) async for k, v in self.redis.hscan_iter(keys.PROJECTION, count=5000)]
-            projection.take_all(mark, ((key, data) for key, data in records if key != MARK))
+            anew = Projection()
+            async for key, data in self.redis.hscan_iter(keys.PROJECTION, count=_FIELDS_AT_ONCE):
+                kind, _, id = key.decode().partition(":")
+                if kind != MARK:
+                    anew.put(kind, id, data)
+            # The mark as it was before: what has come in meanwhile is taken in once more.
+            anew.mark = mark
+            self.links.projection = anew
             self.links.changed(())
             return True
         return False
 
     async def keep_snapshot(self) -> None:
-        """For ever: write the links down when they have changed. The first worker does it for all of a machine."""
-        while self.number % WORKERS_A_NODE == 0:
-            await asyncio.sleep(_SNAPSHOT_SECONDS)
+        """For ever: write the links down when they have changed, the first worker for all of a machine; all go on from
+        what was written, which takes no memory. A large file is not written all the time."""
+        loop, pause = asyncio.get_running_loop(), _SNAPSHOT_SECONDS
+        while True:
+            await asyncio.sleep(pause)
             projection = self.links.projection
-            if projection.position != self._snapshot_position:
-                # The mark first: what comes in meanwhile is taken in once more by whoever starts from here.
-                mark, self._snapshot_position = projection.mark, projection.position
-                await asyncio.to_thread(save_snapshot, self._snapshot, mark, projection.items())
+            if self.number % WORKERS_A_NODE == 0 and projection.position != self._snapshot_position:
+                self._snapshot_position, started = projection.position, loop.time()
+                await asyncio.to_thread(save_snapshot, self._snapshot, projection.freeze())
+                pause = max(_SNAPSHOT_SECONDS, _SNAPSHOT_SHARE * (loop.time() - started))
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await self._go_on_from_snapshot()
+
+    async def _go_on_from_snapshot(self) -> None:
+        """Where there is a new snapshot: what it lacks is taken from the stream, then it takes the projection's place."""
+        written = file_state(self._snapshot)
+        if written == self._snapshot_file:
+            return
+        ahead = await asyncio.to_thread(load_snapshot, self._snapshot)
+        while ahead.position < self.links.projection.position:
+            entries = await self.redis.xrange(keys.ENTITIES, f"({ahead.stream_id}", count=1)
+            if not entries or not ahead.continues(entries[0][1]):
+                break  # the stream does not reach back to it: the next snapshot will do
+            ahead.take_entry(entries[0][0].decode(), entries[0][1])
+            await asyncio.sleep(0)
+        if ahead.position <= self.links.projection.position:
+            self._snapshot_file = written
+        if ahead.mark == self.links.projection.mark:
+            self.links.projection = ahead
 
     async def watch_memory(self) -> None:
         """For ever: let touch state grow only within its share of the log server's memory."""
@@ -201,6 +231,15 @@ def _replace(path: Path, data: bytes) -> None:
     draft = path.with_suffix(".draft")
     draft.write_bytes(data)
     draft.replace(path)
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Differs when another file has taken the place of this one."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 def buffered(random_bytes: Callable[[int], bytes]) -> Callable[[int], bytes]:

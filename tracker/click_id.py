@@ -23,6 +23,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 LENGTH = 32
 WORKERS_MAX = 1 << 10
+WORKERS_A_NODE = 32
+"""Worker numbers of machine n begin at n times this."""
+
 SEQUENCE_BITS = 12
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
