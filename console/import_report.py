@@ -15,6 +15,7 @@ from rich.text import Text
 from console.commands import print_table, printable
 from console.import_rows import Row
 from console.replay_output import Rows, write_json
+from console.spreadsheets import harmless
 from schemas.problems import Problem
 from tracker.report_fields import FieldError
 
@@ -108,11 +109,6 @@ def _write_csv(file: IO[bytes], rows: Rows) -> None:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:
-            writer.writerow([_harmless(row[name]) for name in COLUMNS])
+            writer.writerow([harmless(row[name]) for name in COLUMNS])
     finally:
         text.detach()
-
-
-def _harmless(value: Any) -> Any:
-    """A cell that a spreadsheet takes for text: an order id may be a formula that somebody wants run."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

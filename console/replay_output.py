@@ -20,6 +20,7 @@ from rich.text import Text
 
 from attribution.replay_report import Row, Tally
 from console.commands import print_table, printable
+from console.spreadsheets import harmless
 
 FORMATS = ("table", "json", "csv", "parquet")
 _SHOWN_MAX = 50
@@ -203,7 +204,10 @@ def _write_csv(file: IO[bytes], rows: Iterator[Row], columns: Mapping[str, str])
     try:
         writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {name: harmless(value) if columns[name] == "String" else value for name, value in row.items()}
+            for row in rows
+        )
     finally:
         text.detach()
 

@@ -1,12 +1,15 @@
-"""Structured logs: one JSON object a line, control characters escaped, secrets kept out by whoever logs.
+"""Structured logs: one JSON object a line, all but printable ASCII escaped, secrets kept out by whoever logs.
+
+What is logged may come from outside: no terminal shall obey it, and no text is such that it cannot be logged.
 
 Called once by each process's entry point.
 """
 
+import json
+import reprlib
 import sys
 from typing import Any, TextIO
 
-import orjson
 import structlog
 
 
@@ -17,11 +20,19 @@ def configure_logs(stream: TextIO = sys.stderr) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str).decode()),
+            structlog.processors.JSONRenderer(serializer=_line),
         ],
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+
+
+def _line(event: Any, **_: Any) -> str:
+    try:
+        return json.dumps(event, default=str, skipkeys=True, separators=(",", ":"))
+    except (RecursionError, ValueError):  # nested without end
+        shown = {name: v if isinstance(v, str) else reprlib.repr(v) for name, v in event.items()}
+        return json.dumps(shown, separators=(",", ":"))
 
 
 def logger() -> Any:

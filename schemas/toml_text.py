@@ -50,6 +50,10 @@ def parse_toml(text: str, file: str) -> TomlText:
         last = text.count("\n") + 1
         line = int(place[1]) if place and place[1] else last
         raise FileError([Problem(file, line, "", f"not TOML: {_PLACE.sub('', message)}")]) from error
+    except RecursionError as error:
+        raise FileError([Problem(file, None, "", "lists or tables within one another, too deep to be read")]) from error
+    except ValueError as error:  # Python's own limit
+        raise FileError([Problem(file, None, "", "a number of thousands of digits")]) from error
     return TomlText(file, values, _find_lines(text.replace("\r\n", "\n")))
 
 

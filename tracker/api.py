@@ -8,7 +8,7 @@ reports of the pixel by worker.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -136,23 +136,31 @@ class Api:
         )
 
     async def events(self, request: Request) -> Response:
-        """A browser's claim by the tag."""
+        """A browser's claim by the tag. Any shop's page may read the answer, an error too: a preflight does not say yet
+        which program is meant, and whoever builds a page in wants to see what is wrong."""
         origin = request.headers.get("origin")
-        if request.method == "OPTIONS":  # does not say yet which program
-            is_allowed = destination.allowed(f"{origin}/", self._hosts_of_all()) is not None
-            return Response(status_code=204, headers={**(_cors(origin) if origin and is_allowed else {}), **NO_STORE})
+        try:
+            if request.method == "POST":
+                await self._take_event(request, origin)
+            response = Response(status_code=204, headers=NO_STORE)
+        except FieldError as error:
+            response = await field_error(request, error)
+        except NotRecorded as error:
+            response = await not_recorded(request, error)
+        if origin and _is_of(origin, self._hosts_of_all()):
+            response.headers.update(_cors(origin))
+        return response
+
+    async def _take_event(self, request: Request, origin: str | None) -> None:
         self._check_rate(request)
         params = _as_object(await _json(request))
         try:
-            await self._take_event(request, params, origin)
+            await self._record_event(request, params, origin)
         except FieldError as error:  # a beacon's sender never sees the answer
             await self._keep_problem("tag", params, error)
             raise
-        return Response(
-            status_code=204, headers={**(_cors(str(origin)) if origin not in (None, "null") else {}), **NO_STORE}
-        )
 
-    async def _take_event(self, request: Request, params: dict[str, Any], origin: str | None) -> None:
+    async def _record_event(self, request: Request, params: dict[str, Any], origin: str | None) -> None:
         known, unknown = canonical(params)
         report = self._report(known, "tag", self._visitor(request))
         # "null" is said by pages that keep their address back: as good as nothing said.
@@ -237,7 +245,7 @@ class Api:
 
     def _may_report(self, origin: str, program: str) -> bool:
         record = self._links.projection.get("program", program)
-        return record is not None and destination.allowed(origin + "/", _hosts_of(record)) is not None
+        return record is not None and _is_of(origin, _hosts_of(record))
 
     def _hosts_of_all(self) -> tuple[str, ...]:
         """Where the shops of all programs are."""
@@ -325,6 +333,11 @@ def _as_object(value: Any) -> dict[str, Any]:
 def _hosts_of(program: Mapping[str, Any]) -> tuple[str, ...]:
     """Where the shop of a program is: its tag reports from there."""
     return (*program["allowed_hosts"], urlsplit(program["landing_url"]).netloc)
+
+
+def _is_of(origin: str, hosts: Sequence[str]) -> bool:
+    """Whether a browser would say this of a page on one of these hosts: the very text, as it is repeated to it."""
+    return destination.allowed(f"{origin}/", hosts) == f"{origin}/"
 
 
 def _cors(origin: str) -> dict[str, str]:

@@ -282,13 +282,13 @@ class Log:
         async def send(records: list[Any]) -> bool:
             of_shards: dict[int, list[Event]] = {}
             for record in records:
-                if record[0] == "event":
-                    of_shards.setdefault(record[1], []).append(_event(record))
+                if not _is_report(record):
+                    self._take_event(record, of_shards)
             for number, events in of_shards.items():
                 if not await self.shards[number].replay(events):
                     return False
             for record in records:
-                if record[0] == "report" and not await self._take_report(record, submit):
+                if _is_report(record) and not await self._take_report(record, submit):
                     return False
             return True
 
@@ -296,6 +296,16 @@ class Log:
             await self.spool.adopt()
         if not self.spool.is_empty and await self.spool.drain(send):
             self._counters["spools_drained"] += 1
+
+    def _take_event(self, record: Any, of_shards: dict[int, list[Event]]) -> None:
+        """Sort a spooled event to its shard; what is none of ours is set aside and blocks nothing."""
+        try:
+            shard, event = int(record[1]), _event(record)
+        except (TypeError, ValueError, AttributeError, LookupError):
+            self.spool.damaged += 1
+            self.spool.set_aside([orjson.dumps(record)])
+        else:
+            of_shards.setdefault(shard, []).append(event)
 
     async def _take_report(self, record: list[Any], submit: Callable[[Any], Awaitable[bool]]) -> bool:
         """Submit a spooled report; one that cannot even be read blocks nothing."""
@@ -335,7 +345,11 @@ def _record(shard: int, event: Event) -> list[Any]:
     ]
 
 
+def _is_report(record: Any) -> bool:
+    return isinstance(record, list) and record[:1] == ["report"]
+
+
 def _event(record: list[Any]) -> Event:
     _, _, line, key, touch, ttl_ms, duplicate_within_ms, is_refusal = record
-    windows = (ttl_ms, duplicate_within_ms)
+    windows = (int(ttl_ms), int(duplicate_within_ms))
     return Event(line.encode(), lambda _: None, key.encode(), touch.encode(), windows, is_refusal=is_refusal)

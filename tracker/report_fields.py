@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -33,8 +34,11 @@ _RFC_3339 = re.compile(
 
 _GOAL = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
-_UNFILLED = re.compile(r".*(\{.*\}|%7[bB].*%7[dD]).*|\[.*\]|<.*>|#.*#|%[A-Za-z_]+%", re.DOTALL)
-_NOTHING = frozenset(("", "null", "(null)", "undefined", "none", "nil", "nan", "[object object]"))
+_WORD = "[A-Za-z_.]+"
+_UNFILLED = re.compile(
+    rf".*\{{.*\}}.*|\[.*\]|<.*>|#.*#|%+{_WORD}%+|__{_WORD}__|@+{_WORD}@+|\*\|.*\|\*|\$+{_WORD}\$*", re.DOTALL
+)
+_NOTHING = frozenset(("", "null", "(null)", "undefined", "none", "nil", "nan", "n/a", "[object object]"))
 _UNKNOWN_MAX = 50
 
 
@@ -108,9 +112,14 @@ def read_order_id(value: Any) -> str:
         raise _malformed("order_id", "1 to 128 printable characters")
     if len(value) > 128:  # before any pattern: those are quadratic in what they are given
         raise _malformed("order_id", "1 to 128 printable characters")
-    if value.strip().lower() in _NOTHING or _UNFILLED.fullmatch(value.strip()):
+    if _is_placeholder(value) or _is_placeholder(unquote(value)):
         raise FieldError(422, "order_id_invalid", "order_id is empty, a placeholder or an unexpanded macro", "order_id")
     return _printable(value, "order_id", 128)
+
+
+def _is_placeholder(value: str) -> bool:
+    bare = value.strip(" \"'\t\r\n")
+    return bare.lower() in _NOTHING or not bare.strip() or _UNFILLED.fullmatch(bare.strip()) is not None
 
 
 def read_goal(value: Any) -> str:

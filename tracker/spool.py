@@ -20,6 +20,7 @@ from zlib import crc32
 
 import orjson
 
+from schemas.failpoints import failpoint
 from schemas.logs import logger
 
 Done = Callable[[bool], None]
@@ -110,6 +111,7 @@ class Spool:
             for segment in sorted(folder.glob("*.spool")):
                 adopted_as = self._new_segment()
                 segment.rename(adopted_as)
+                failpoint("spool_after_rename")
                 adopted[adopted_as] = adopted_as.stat().st_size
             with suppress(OSError):  # a process of this name is just starting: the folder is its own again
                 (folder / "lock").unlink()
@@ -132,6 +134,7 @@ class Spool:
                 self._sent[segment] = start
                 if not await send(records[start : start + _RECORDS_A_DRAIN_STEP]):
                     return False
+            failpoint("spool_before_remove")
             segment.unlink()
             del self._stored[segment], self._sent[segment]
         return True
@@ -166,9 +169,12 @@ def read_record(line: bytes) -> Any | None:
     """The record of a line, or None where the line is not whole."""
     checksum, _, rest = line.partition(b" ")
     length, _, body = rest.partition(b" ")
-    if not length.isdigit() or int(length) != len(body) or checksum != b"%08x" % crc32(body):
+    if length != b"%d" % len(body) or checksum != b"%08x" % crc32(body):
         return None
-    return orjson.loads(body)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _append(path: Path, data: bytes, size: int) -> tuple[bool, int]:

@@ -251,6 +251,17 @@ def test_every_format_gives_the_same(ask: Ask, two: Any, suffix: str) -> None:
     assert asked.said[1].endswith(": ts is epoch milliseconds; not used: amount")
 
 
+@pytest.mark.parametrize("output", ["a.jsonl", "a.csv"])
+def test_no_cell_of_a_csv_is_a_formula(ask: Ask, two: Any, output: str) -> None:
+    """A spreadsheet would run it; what is not for spreadsheets stays as it is."""
+    orders = [f"{first}1+1" for first in "=+-@\t＝"]
+    sales = [sale("v1", NOW, order) for order in orders]
+    rows = ask(*two([click("v1", affiliate="=a", click_id="-c")], sales), output).rows
+    mark = "'" if output == "a.csv" else ""
+    assert [row["order_id"] for row in rows] == [mark + order for order in orders]
+    assert {(row["affiliate"], row["click_id"]) for row in rows} == {(f"{mark}=a", f"{mark}-c")}
+
+
 @pytest.mark.parametrize("output", ["a.jsonl", "a.ndjson", "a.csv", "a.parquet", "a.jsonl.gz", "a.csv.gz"])
 @pytest.mark.parametrize("explain", [False, True])
 def test_the_answer_comes_in_every_format(ask: Ask, two: Any, output: str, explain: bool) -> None:

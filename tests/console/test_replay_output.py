@@ -97,6 +97,13 @@ def test_names_that_a_terminal_would_act_on_are_made_harmless(monkeypatch: pytes
     assert "\x1b" not in text and "[bold]carol" in text
 
 
+def test_a_formula_in_a_csv_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spreadsheet would run it. Numbers stay numbers."""
+    moved = decision(1, order_id="=1+1", affiliate="carol", click_id="gone")
+    text = run(monkeypatch, [moved], "--set", "window=30d", "--format", "csv").stdout
+    assert ",'=1+1," in text and ",=" not in text
+
+
 @pytest.mark.parametrize(("end", "message"), [("", "the answer broke off"), ("refuse", "memory limit")])
 def test_half_an_answer_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str, message: str) -> None:
     done = run(monkeypatch, [decision(1)], "--json", end=end)

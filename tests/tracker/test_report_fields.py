@@ -119,7 +119,18 @@ def test_any_json_object_is_sorted_or_refused_by_name(raw: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("1001", "1001"), (1001, "1001"), ("A-1/2 ü", "A-1/2 ü"), ("x" * 128, "x" * 128), ("#1001", "#1001"), ("0", "0")],
+    [
+        ("1001", "1001"),
+        (1001, "1001"),
+        ("A-1/2 ü", "A-1/2 ü"),
+        ("$12", "$12"),
+        ("50%", "50%"),
+        ("@7", "@7"),
+        ("R_1_", "R_1_"),
+        ("x" * 128, "x" * 128),
+        ("#1001", "#1001"),
+        ("0", "0"),
+    ],
 )
 def test_an_order_id_is_printable_text(value: Any, expected: str) -> None:
     assert read_order_id(value) == expected
@@ -155,6 +166,21 @@ def test_an_order_id_that_is_not_is_malformed(value: Any) -> None:
         "#ORDERID#",
         "%transaction_id%",
         " {order_id} ",
+        "%%ORDER_ID%%",
+        "%ad_id%",
+        "$order_id",
+        "$$ORDER$$",
+        "@@ORDER@@",
+        "__ORDER_ID__",
+        "*|ORDER|*",
+        "%5BORDER_ID%5D",
+        "%24%7Border_id%7D",
+        "<?= $order->id ?>",
+        "'undefined'",
+        '"null"',
+        "''",
+        "%20",
+        "\u00a0",
     ],
 )
 def test_an_order_id_that_every_sale_would_share_is_impossible(value: str) -> None:

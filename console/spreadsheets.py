@@ -1,0 +1,13 @@
+"""Cells of the CSV files that we write, as a spreadsheet takes them for text: an order id may be a formula that somebody
+wants run. Pure; called by what writes CSV (`attribute` does the same in SQL: attribution/queries/attribute_output.sql).
+"""
+
+from typing import Any
+
+_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a spreadsheet may take for the beginning of a formula; some read wide characters as narrow ones."""
+
+
+def harmless(value: Any) -> Any:
+    """The cell with an apostrophe before what could be a formula; numbers as they are."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_BEGINNINGS) else value
