@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check e2e bench bench-attribute bench-replay bench-credits load lock clean
+.PHONY: help install run demo test check audit e2e bench bench-attribute bench-replay bench-credits load lock clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -32,11 +32,15 @@ test: $(READY) ## every test, on real Valkey, Redis 7, ClickHouse's engine and C
 	@$(BIN)/python -m tests.needs
 	$(BIN)/python -m pytest
 
-check: $(READY) ## format, lint, types, then the tests
+check: $(READY) ## format, lint, types, known vulnerabilities, then the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory audit
 	@$(MAKE) --no-print-directory test
+
+audit: $(READY) ## known vulnerabilities of what requirements.lock pins; without network it says so and passes
+	@$(BIN)/python -m tests.audit
 
 e2e: $(READY) ## the end-to-end tests alone
 	@$(BIN)/python -m tests.needs
