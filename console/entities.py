@@ -18,7 +18,7 @@ from schemas.entity_keys import UrlChecks
 from schemas.problems import FileError, Problem
 from schemas.projection import MARK, version_line
 from tracker.destination import check_allowed_host, check_template
-from tracker.links import load_snapshot, snapshot_path
+from tracker.snapshot import load_snapshot, snapshot_path
 
 SCRIPT = (Path(__file__).parent / "publish.lua").read_text()
 CHECKS = UrlChecks(check_template, check_allowed_host)

@@ -1,12 +1,13 @@
 """The projection: every entity as it is now, folded from the stream of their versions. Pure.
 
 An entry of the stream holds lines, one a version: `{version_id, at, type, id, data, position}` with the record as JSON
-text in `data`; positions are gapless over the installation's life. Records stay JSON text until somebody asks: a
-million links load in a second and take 200 bytes each. Read by trackers and workers, which each do their own I/O.
+text in `data`; positions are gapless over the installation's life. Records stay JSON text until somebody asks, and
+links may stay where they are stored, as there may be millions of them: then only those that have changed since are
+kept here. Read by trackers and workers, which each do their own I/O.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -17,11 +18,29 @@ MARK = "@"
 """Field of the projection's hash that holds `<position> <stream id>` of the last version in it."""
 
 
-class Projection:
-    """Current records by `type:id`; `position` counts versions, `stream_id` is the last entry taken in."""
+class Links(Protocol):
+    """Links that are stored elsewhere, by id."""
 
-    def __init__(self) -> None:
+    def get(self, id: str) -> bytes | None: ...
+    def items(self) -> Iterator[tuple[str, bytes]]: ...
+
+
+class Frozen(NamedTuple):
+    """A projection as it was: by type, id and record of what it kept itself; the links where they were stored."""
+
+    mark: str
+    records: dict[str, list[tuple[str, bytes]]]
+    links: Links | None
+
+
+class Projection:
+    """Current records by `type:id`; `position` counts versions, `stream_id` is the last entry taken in. Types of
+    `without` are of no interest to whoever reads this one."""
+
+    def __init__(self, without: Collection[str] = ()) -> None:
+        self._without = without
         self._records: dict[str, dict[str, bytes]] = {}
+        self._links: Links | None = None
         self.position = 0
         self.stream_id = "0-0"
 
@@ -33,7 +52,7 @@ class Projection:
                 continue
             version = orjson.loads(line)
             self.position = int(version["position"])
-            self._put(version["type"], version["id"], version["data"].encode())
+            self.put(version["type"], version["id"], version["data"].encode())
             changed.append((version["type"], version["id"]))
         self.stream_id = stream_id
         return changed
@@ -43,16 +62,18 @@ class Projection:
         first = orjson.loads(fields[LINES_FIELD].split(b"\n", 1)[0])
         return int(first["position"]) == self.position + 1
 
-    def take_all(self, mark: str, records: Iterable[tuple[str, bytes]]) -> None:
-        """Start anew from a stored projection and its mark."""
-        position, _, stream_id = mark.partition(" ")
-        self._records = {}
+    def take_all(self, mark: str, records: Iterable[tuple[str, bytes]], links: Links | None = None) -> None:
+        """Start anew from a stored projection and its mark; `links` stay where they are."""
+        self._records, self._links = {}, links
         for key, data in records:
             kind, _, id = key.partition(":")
-            self._put(kind, id, data)
-        self.position, self.stream_id = int(position or 0), stream_id or "0-0"
+            self.put(kind, id, data)
+        self.mark = mark
 
-    def _put(self, kind: str, id: str, data: bytes) -> None:
+    def put(self, kind: str, id: str, data: bytes) -> None:
+        """Take in one record; the mark is to be set when all are in."""
+        if kind in self._without:
+            return
         of_kind = self._records.get(kind)
         if of_kind is None:
             of_kind = self._records[kind] = {}
@@ -60,22 +81,38 @@ class Projection:
 
     @property
     def mark(self) -> str:
+        """What of the stream is in here: `<position> <stream id>`."""
         return f"{self.position} {self.stream_id}"
+
+    @mark.setter
+    def mark(self, mark: str) -> None:
+        position, _, stream_id = mark.partition(" ")
+        self.position, self.stream_id = int(position or 0), stream_id or "0-0"
 
     def get(self, kind: str, id: str) -> Any | None:
         """The record of one entity, or None."""
         data = self._records.get(kind, {}).get(id)
+        if data is None and kind == "link" and self._links is not None:
+            data = self._links.get(id)
         return None if data is None else orjson.loads(data)
 
     def all(self, kind: str) -> Iterator[Any]:
-        """Every record of one type."""
+        """Every record of one type that is not stored elsewhere."""
         return (orjson.loads(data) for data in self._records.get(kind, {}).values())
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Every record as `type:id` and JSON text, as `take_all` reads them."""
         for kind, of_kind in self._records.items():
-            for id, data in list(of_kind.items()):
+            for id, data in of_kind.items():
                 yield f"{kind}:{id}", data
+        changed = self._records.get("link", {})
+        for id, data in self._links.items() if self._links is not None else ():
+            if id not in changed:
+                yield f"link:{id}", data
+
+    def freeze(self) -> Frozen:
+        """What it holds now, to be written down while it changes."""
+        return Frozen(self.mark, {kind: list(of.items()) for kind, of in self._records.items()}, self._links)
 
 
 def version_line(position: int, at: int, kind: str, id: str, record: Mapping[str, Any]) -> bytes:

@@ -173,7 +173,7 @@ class Worker:
                 await self._go_on_from_snapshot()
 
     async def _go_on_from_snapshot(self) -> None:
-        """Where there is a new snapshot: what it lacks is taken from the stream, then it takes the projection's place."""
+        """From a new snapshot: what it lacks is taken from the stream, then it takes the projection's place."""
         written = file_state(self._snapshot)
         if written == self._snapshot_file:
             return

@@ -4,14 +4,11 @@ A worker starts from its snapshot on disk and then follows the stream of entitie
 once for each link, at its first click after a change, into a `Route`. Leaves out the click itself (redirect.py).
 """
 
-import os
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import orjson
 
@@ -21,13 +18,15 @@ from schemas.projection import Projection
 from schemas.terms import Terms, parse_versions, terms_at
 from tracker.destination import Template, compile_click_param, compile_template
 
-_ROUTES_MAX = 200_000
+_ROUTES_MAX = 100_000
+_OFFERS_MAX = 10_000
+_DROPPED_AT_ONCE = 4
 _NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
 @dataclass(slots=True)
 class Route:
-    """What one link does. `prefix` is None where the destination has to be put together for each click; `windows` are
+    """What one link does. `template` is for destinations that have to be put together for each click; `windows` are
     for how long a touch is kept and how soon after another it is a duplicate, in ms; a key head is for each shard."""
 
     state: LinkState
@@ -55,13 +54,31 @@ class Route:
     windows: tuple[int, int] = (0, 0)
 
 
+@dataclass(slots=True)
+class Offer:
+    """What the links of one affiliate in one program have in common."""
+
+    program: Any
+    affiliate: Any
+    standing: Any
+    versions: tuple[Terms, ...]
+    landing: Template
+    allowed_hosts: tuple[str, ...]
+    program_bytes: bytes
+    touch_key_heads: tuple[bytes, ...]
+    ttl_ms: int
+
+
 class Links:
-    """The projection and the routes made from it."""
+    """The projection and the routes made from it: those that were last asked for, some 900 bytes each."""
 
     def __init__(self, projection: Projection, shards: int = 1) -> None:
         self.projection = projection
         self._shards = range(shards)
         self.routes: dict[bytes, Route] = {}
+        self._older: dict[bytes, Route] = {}
+        self._dropped: list[dict[bytes, Route]] = []
+        self._offers: dict[tuple[str, str], Offer] = {}
         self.window_ms_max = 0
         self.is_loaded = projection.position > 0
         """False while this worker has not been told of any link: then one is not unknown, but not known yet."""
@@ -69,32 +86,51 @@ class Links:
         self.changed(())
 
     def changed(self, keys: Iterable[EntityKey]) -> None:
-        """Forget what was worked out from entities that have changed; other kinds than links concern every route."""
+        """Forget what was worked out from entities that have changed; without `keys`, everything."""
         keys = list(keys)
-        if keys and all(kind == "link" for kind, _ in keys):
-            for _, code in keys:
-                self.routes.pop(b"/c/" + code.encode(), None)
-                self.routes.pop(b"/v/" + code.encode() + b".gif", None)
-            return
-        self.routes.clear()
-        self._program_ttl_ms = greatest_windows(self.projection)
-        self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
+        kinds = {kind for kind, _ in keys}
+        for kind, code in keys:
+            if kind == "link":
+                for path in (b"/c/" + code.encode(), b"/v/" + code.encode() + b".gif"):
+                    self.routes.pop(path, None)
+                    self._older.pop(path, None)
+        if not keys or kinds & {"program", "membership"}:
+            self._program_ttl_ms = greatest_windows(self.projection)
+            self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
+        if not keys or kinds & {"program", "membership", "affiliate"}:
+            self._offers.clear()
+            self._dropped += [self.routes, self._older]
+            self.routes, self._older = {}, {}
 
     def find(self, path: bytes, at: int) -> Route:
         """The route of `/c/{code}`, `/v/{code}.gif` or `/a/{affiliate}/{program}`; its state says whether it is open at
         `at` (ms)."""
         route = self.routes.get(path)
+        if route is not None:
+            return route
+        self._drop_some()
+        route = self._older.pop(path, None)
         if route is None:
             link = self._link(path)
             if link is None:
                 name = path[3:].removesuffix(b".gif") if path.startswith(b"/v/") else path[3:]
                 return Route("unknown", link=name[:64].decode("utf-8", "replace"))
             route = self._route(link, at, is_view=path.startswith(b"/v/"))
-            if len(self.routes) >= _ROUTES_MAX:
-                self.routes.clear()
-            if route.state != "unknown":
-                self.routes[path] = route
+        if len(self.routes) >= _ROUTES_MAX:
+            self._dropped.append(self._older)
+            self.routes, self._older = {}, self.routes
+        if route.state != "unknown":
+            self.routes[path] = route
         return route
+
+    def _drop_some(self) -> None:
+        """Routes that are no longer of use, a few at a time: all at once would hold up clicks for 50 ms."""
+        if self._dropped:
+            dropped = self._dropped[-1]
+            for _ in range(min(_DROPPED_AT_ONCE, len(dropped))):
+                dropped.popitem()
+            if not dropped:
+                self._dropped.pop()
 
     def _link(self, path: bytes) -> Any | None:
         """The record of a short link, or one made up for a link written by hand."""
@@ -116,13 +152,12 @@ class Links:
         return record["merchant"] if record and record["status"] != "removed" else None
 
     def _route(self, link: Any, at: int, is_view: bool) -> Route:
-        get = self.projection.get
-        program, affiliate = get("program", link["program"]), get("affiliate", link["affiliate"])
-        standing = get("membership", membership_id(link["program"], link["affiliate"]))
-        state = link_state(link, program, affiliate, standing, at)
         names = {"program": link["program"], "affiliate": link["affiliate"], "link": link["code"]}
-        if program is None:
-            return Route(state, **names)
+        offer = self._offer(link["program"], link["affiliate"])
+        if offer is None:
+            return Route("unknown", **names)
+        program, standing = offer.program, offer.standing
+        state = link_state(link, program, offer.affiliate, standing, at)
         route = Route(state, **names, fallback_url=program["fallback_url"], merchant=program["merchant"])
         if state != "ok":
             return route
@@ -130,27 +165,48 @@ class Links:
         route.kind = "view" if is_view else link["kind"] or (standing and standing["kind"]) or "click"
         route.expires = link["expires"]
         route.click_param = program["click_param"]
-        route.allowed_hosts = tuple(program["allowed_hosts"])
-        route.landing = compile_template(program["landing_url"])
-        route.template = compile_template(link["url"]) if link["url"] else route.landing
-        self._prepare(route, terms_at(parse_versions(program["terms"]), at))
+        route.allowed_hosts = offer.allowed_hosts
+        route.landing = offer.landing
+        route.windows = (offer.ttl_ms, terms_at(offer.versions, at).duplicate_within)
+        route.program_bytes = offer.program_bytes
+        route.touch_key_heads = offer.touch_key_heads
+        self._prepare(route, compile_template(link["url"]) if link["url"] else offer.landing)
         return route
 
-    def _prepare(self, route: Route, terms: Terms) -> None:
-        ttl_ms = self._program_ttl_ms.get(route.program, 0) + keys.TOUCH_SLACK_MS
-        route.windows = (ttl_ms, terms.duplicate_within)
-        route.program_bytes = route.program.encode()
-        route.touch_key_heads = tuple(keys.touches(shard, route.program, "").encode() for shard in self._shards)
+    def _offer(self, program: str, affiliate: str) -> Offer | None:
+        """What links have in common, worked out once; None where there is no such program."""
+        offer = self._offers.get((program, affiliate))
+        if offer is None and (record := self.projection.get("program", program)) is not None:
+            offer = Offer(
+                record,
+                self.projection.get("affiliate", affiliate),
+                self.projection.get("membership", membership_id(program, affiliate)),
+                parse_versions(record["terms"]),
+                compile_template(record["landing_url"]),
+                tuple(record["allowed_hosts"]),
+                program.encode(),
+                tuple(keys.touches(shard, program, "").encode() for shard in self._shards),
+                self._program_ttl_ms.get(program, 0) + keys.TOUCH_SLACK_MS,
+            )
+            if len(self._offers) >= _OFFERS_MAX:
+                self._offers.clear()
+            self._offers[program, affiliate] = offer
+        return offer
+
+    @staticmethod
+    def _prepare(route: Route, template: Template) -> None:
+        """What is alike in every click on it. The template is needed no more where the destination is."""
         route.line_fields = fields(program=route.program, affiliate=route.affiliate, link=route.link, kind=route.kind)
         route.touch_head = f"{route.affiliate} {route.link or '-'} {route.kind[0]} ".encode()
-        assert route.template is not None
         static = {"program": route.program, "affiliate": route.affiliate, "link": route.link}
-        if route.template.macros <= static.keys():
-            route.plain_url = route.template.expand(static)
+        if template.macros <= static.keys():
+            route.plain_url = template.expand(static)
             prefix, suffix = compile_click_param(route.plain_url, route.click_param)
             route.prefix, route.suffix = prefix.encode(), suffix.encode()
             route.duplicate_key = duplicate_key(route, route.plain_url)
             route.url_field = fields(url=route.plain_url)
+        else:
+            route.template = template
 
 
 def _is_name(text: bytes) -> bool:
@@ -172,36 +228,3 @@ def duplicate_key(route: Route, url: str) -> bytes:
 def greatest_windows(projection: Projection) -> dict[str, int]:
     """The greatest window in ms that any touch of a program can have had, in any version of its terms."""
     return windows.greatest_windows(projection.all("program"), projection.all("membership"))
-
-
-def snapshot_path(data_dir: Path) -> Path:
-    """Where the trackers of a machine write the projection down."""
-    return data_dir / "links" / "links.snapshot"
-
-
-def save_snapshot(path: Path, mark: str, records: Iterable[tuple[str, bytes]]) -> None:
-    """Write the projection beside the running system, whole or not at all."""
-    body = b"\n".join(key.encode() + b"\t" + data for key, data in records)
-    draft = path.with_suffix(f".{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with draft.open("wb") as file:
-        file.write(b"%b %08x\n" % (mark.encode(), crc32(body)))
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def load_snapshot(path: Path) -> Projection:
-    """The projection of a snapshot; an empty one where there is none, or none that is whole."""
-    projection = Projection()
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        return projection
-    mark, _, checksum = head.decode("ascii", "replace").rpartition(" ")
-    if checksum != f"{crc32(body):08x}":
-        return projection
-    pairs = (line.partition(b"\t") for line in body.split(b"\n") if line)
-    projection.take_all(mark, ((key.decode(), data) for key, _, data in pairs))
-    return projection

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.system import ROOT, System
-from tracker.links import load_snapshot
+from tracker.snapshot import load_snapshot
 
 CASES = ROOT / "tests" / "attribution" / "cases"
 
