@@ -3,8 +3,8 @@
 To verify, a sale is decided from what was known then, and must come out as it is stored; where a click or a report
 came later, it is decided again at that moment, as it should have been, and must come out the same unless there is a
 newer version. To ask what if, it is decided under other terms, and the sales after it see that credit instead of the
-one that was given. What it reads is written by replay_source.py;
-what comes out is put together by replay_report.py. Called by the command line.
+one that was given. A sale whose visitor has been forgotten stays as it is. What it reads is written by
+replay_source.py; what comes out is put together by replay_report.py. Called by the command line.
 """
 
 from abc import ABC, abstractmethod
@@ -238,8 +238,9 @@ class _Verify(_Judge):
     def take(self, decision: Decision) -> Iterator[Judged]:
         is_settled = bool(decision.is_last)
         if decision.is_judged and decision.is_last:
-            difference = self._verify(decision)
-            if difference is None and self._is_kept(self._open(decision), decision.decided_at):
+            is_known = not decision.is_forgotten
+            difference = self._verify(decision) if is_known else None
+            if is_known and difference is None and self._is_kept(self._open(decision), decision.decided_at):
                 is_settled = False
             else:
                 yield Judged(decision, None, difference)
@@ -289,7 +290,7 @@ class _WhatIf(_Judge):
     """
 
     def take(self, decision: Decision) -> Iterator[Judged]:
-        is_decided = decision.is_judged and decision.revisions
+        is_decided = decision.is_judged and decision.revisions and not decision.is_forgotten
         if not is_decided:
             if decision.program in self.with_past:
                 self._past.add(decision)

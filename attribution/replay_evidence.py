@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attribution.credit import Sale, Touch
+from schemas.forgotten import FORGOTTEN
 
 _NO_FLAGS: frozenset[str] = frozenset()
 
@@ -68,6 +69,15 @@ class Decision(NamedTuple):
     bindings: Sequence[Sequence[Any]]
     touches: Sequence[Sequence[Any]]
     first_seq: int = 0
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether a visitor has been forgotten from whose clicks it was made: it can be counted, not judged."""
+        return (
+            self.click_id == FORGOTTEN
+            or any(FORGOTTEN in row[3] for row in self.revisions)
+            or any(row[0] == FORGOTTEN for row in self.candidates)
+        )
 
 
 class Evidence(NamedTuple):

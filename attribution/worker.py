@@ -24,6 +24,7 @@ from attribution.stages import Staged, follow
 from attribution.store import CreditInForce, Store
 from schemas import keys
 from schemas.failpoints import failpoint
+from schemas.forgotten import FORGOTTEN
 from schemas.lease import Lease, LeaseLost
 from schemas.logs import logger
 from schemas.projection import MARK
@@ -184,6 +185,8 @@ class Worker:
             staged = follow(alone, case.sale, stages, terms, affiliates, visitors, own.is_confirmed, case.is_disputed)
         credit = staged.credit
         before = self._known.in_force(case)
+        if FORGOTTEN in case.sale.visitors or (before is not None and before.click_id == FORGOTTEN):
+            return None  # what it was decided from is gone
         replaces = before.version if before is not None else 0
         decided = credit.affiliate or "", credit.click_id or "", credit.method
         after = CreditInForce(replaces + 1, *decided, staged.is_disputed, staged.follows)

@@ -16,6 +16,7 @@ from attribution.credit import Sale, Touch, decide
 from attribution.stages import reason_behind
 from attribution.store import Store
 from schemas import keys
+from schemas.forgotten import FORGOTTEN
 from schemas.projection import Projection
 
 REPORTS_MAX = 1000
@@ -201,7 +202,9 @@ def sentences(answer: dict[str, Any]) -> list[str]:
         if follows and candidate["reason"] == "WON":
             sentence = "won the order's first goal"
         lines.append(f"      {candidate['reason']}: {sentence}")
-    if not answer["candidates"]:
+    if FORGOTTEN in [*sale["visitors"], *(candidate["click_id"] for candidate in answer["candidates"])]:
+        lines.append("  A visitor has been forgotten: the decision stays, what it was made from is gone.")
+    elif not answer["candidates"]:
         lines.append("  No click of this visitor in this program is known.")
     lines += [
         "",

@@ -73,13 +73,14 @@ def replay(
 
 
 def _verify(judged: Iterator[Judged], form: str, file: Any) -> bool:
-    sales = 0
+    sales = forgotten = 0
     with Rows() as rows:
         for one in judged:
             sales += 1
+            forgotten += one.decision.is_forgotten
             if one.difference is not None:
                 rows.add(difference_row(one))
-        write_differences(sales, rows, form, file)
+        write_differences(sales, forgotten, rows, form, file)
         return rows.count > 0
 
 

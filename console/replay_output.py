@@ -65,12 +65,13 @@ class Rows:
         return map(orjson.loads, self._file)
 
 
-def write_differences(sales: int, rows: Rows, form: str, file: IO[bytes]) -> None:
-    """The answer of a verification."""
+def write_differences(sales: int, forgotten: int, rows: Rows, form: str, file: IO[bytes]) -> None:
+    """The answer of a verification; `forgotten` of the sales could not be judged, as their evidence is gone."""
     if form == "json":
-        write_json(file, {"verified": rows.count == 0, "sales": sales}, "differences", rows)
+        head = {"verified": rows.count == 0, "sales": sales, "forgotten": forgotten}
+        write_json(file, head, "differences", rows)
     elif form == "table":
-        _write_lines(file, _difference_lines(sales, rows))
+        _write_lines(file, _difference_lines(sales, forgotten, rows))
     else:
         _WRITERS[form](file, iter(rows), _DIFFERENCE)
 
@@ -104,7 +105,7 @@ def _parts(tally: Tally, orders: Rows) -> Iterator[Row]:
 # For people
 
 
-def _difference_lines(sales: int, rows: Rows) -> Iterator[str]:
+def _difference_lines(sales: int, forgotten: int, rows: Rows) -> Iterator[str]:
     for number, row in enumerate(rows):
         if number == _SHOWN_MAX:
             yield f"… and {rows.count - _SHOWN_MAX} more; --format json or csv has them all"
@@ -116,7 +117,9 @@ def _difference_lines(sales: int, rows: Rows) -> Iterator[str]:
         )
         yield f"    {_explained(row)}"
     words = "no differences" if rows.count == 0 else f"{rows.count} with differences"
-    yield f"{sales} sales decided again: {words}"
+    yield f"{sales - forgotten} sales decided again: {words}"
+    if forgotten:
+        yield f"{forgotten} left as they are: what they were decided from has been forgotten"
 
 
 def _explained(row: Row) -> str:

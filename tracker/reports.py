@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from schemas.forgotten import FORGOTTEN
+
 BROWSER_EVIDENCE_BEFORE_MS = 5 * 60_000
 BROWSER_EVIDENCE_AFTER_MS = 3_600_000
 EVIDENCE_MAX = 16
@@ -98,8 +100,25 @@ class Claim:
         """Browsers alone named several visitors: decided, but not payable until somebody settles it."""
         return not self.evidence.get("server") and len(self.visitors()) > 1
 
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether its visitor has been forgotten."""
+        return any(row[1] == FORGOTTEN for row in self.evidence.get("server", []))
+
+    def forget(self) -> "Claim":
+        """The same sale with nothing about who bought."""
+        content = {
+            trust: {name: value for name, value in fields.items() if name != "customer_id"}
+            for trust, fields in self.content.items()
+        }
+        mark = [self.first_received_at, FORGOTTEN, FORGOTTEN if self.click_ids() else None, None]
+        return replace(self, content=content, evidence={"server": [mark]})
+
     def decision_input(self) -> tuple[object, ...]:
-        """What the credit depends on; a change of it within `merge_within` decides the sale again."""
+        """What the credit depends on; a change of it within `merge_within` decides the sale again. Never where the
+        visitor has been forgotten: what it was decided from is gone."""
+        if self.is_forgotten:
+            return ()
         content = self.counted_content
         return (
             self.ts,
@@ -158,6 +177,8 @@ def _sale_ts(claim: Claim, report: Report) -> int:
 
 def _with_evidence(evidence: dict[str, list[list[Any]]], report: Report) -> dict[str, list[list[Any]]]:
     if report.visitor is None and report.click_id is None:
+        return evidence
+    if any(row[1] == FORGOTTEN for row in evidence.get("server", [])):
         return evidence
     rows = evidence.get(report.trust, [])
     row = [report.received_at, report.visitor, report.click_id, report.click_visitor]

@@ -58,7 +58,7 @@ def replay(system: System, *arguments: str, check: bool = True) -> "subprocess.C
 def test_what_was_decided_is_what_is_decided_again(decided: System, arguments: tuple[str, ...]) -> None:
     assert "3 sales decided again: no differences" in replay(decided, *arguments).stdout
     answer = json.loads(replay(decided, *arguments, "--json").stdout)
-    assert answer == {"verified": True, "sales": 3, "differences": []}
+    assert answer == {"verified": True, "sales": 3, "forgotten": 0, "differences": []}
 
 
 def test_a_period_before_any_sale_has_none(decided: System) -> None:
