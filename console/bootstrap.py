@@ -7,6 +7,7 @@ not brought back: the gap marker says that evidence from touch state is incomple
 tables meanwhile. Clicks flow all the time. Called by the engine, about once a second.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ REFUSED = 78
 
 
 class UnsafeLogServer(Exception):
-    """The log server may lose acknowledged events as it is configured."""
+    """The log server may lose acknowledged events as it is configured, or is too old."""
 
 
 class Keeper:
@@ -52,6 +53,7 @@ class Keeper:
         raise: then it is not ready, and this is to be called again."""
         server = started(self._redis)
         if server != self._server:  # it is new to us, or has started anew
+            check_version(self._redis)
             check_durability(self._redis, self._accept_loss)
             if has_gone_back(self._redis, self._client, self._shards):
                 for shard in range(self._shards):
@@ -61,6 +63,18 @@ class Keeper:
             return False
         bootstrap(self._redis, self._client, self._shards)
         return True
+
+
+def check_version(redis: Any) -> None:
+    """Refuse a server that lacks what our scripts and streams need. Raises UnsafeLogServer with what is needed."""
+    info = redis.info("server")
+    for server in [info] if "run_id" in info else info.values():  # of a cluster, one for each node
+        name, least = ("valkey", (7, 2)) if "valkey_version" in server else ("redis", (6, 2))
+        found = str(server[f"{name}_version"])
+        numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:2])
+        if numbers < least:
+            wanted = "Redis 6.2 or later, or Valkey 7.2 or later"
+            raise UnsafeLogServer(f"the log server is {name} {found}; {wanted} is needed: upgrade it")
 
 
 def check_durability(redis: Any, accept_loss: bool) -> None:

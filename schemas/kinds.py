@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NewType
+from urllib.parse import urlsplit
 
 from schemas.durations import parse_duration
 from schemas.problems import listed
@@ -85,11 +86,22 @@ def choice(*names: str) -> Kind:
 
 
 def url(*schemes: str) -> Kind:
-    """Where a store is, by one of these schemes, or empty for the embedded one. May hold a password."""
-    return text(
-        f"(?:(?:{'|'.join(map(re.escape, schemes))})://\\S+)?",
-        "empty, or " + ", ".join(f"{scheme}://…" for scheme in schemes),
-    )
+    """Where a store is, by one of these schemes, or empty for the embedded one. May hold a password, percent-encoded:
+    clients that cannot make out the port would say a part of it."""
+    accepted = "empty, or " + ", ".join(f"{scheme}://…" for scheme in schemes)
+    plain = text(f"(?:(?:{'|'.join(map(re.escape, schemes))})://\\S+)?", accepted)
+
+    def read(value: object) -> str:
+        written: str = plain.read(value)
+        try:
+            is_whole = urlsplit(written).port != 0
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise ValueError("not a URL") from None
+        return written
+
+    return Kind(accepted, read)
 
 
 def integer(least: int, most: int) -> Kind:

@@ -121,3 +121,8 @@ def _contradictions(settings: Settings, text: TomlText) -> Iterator[Problem]:
     if server.listen == server.admin_listen and server.listen.port != 0:
         line = text.line(("server", "admin_listen"))
         yield Problem(text.file, line, "server.admin_listen", "the same as server.listen")
+    scheme, _, path = settings.clickhouse.dsn.partition("://")
+    if scheme == "chdb" and (not path.startswith("/") or "?" in path or "#" in path):
+        line = text.line(("clickhouse", "dsn"))
+        message = "an embedded engine without a path of its own keeps everything in memory"
+        yield Problem(text.file, line, "clickhouse.dsn", message, "chdb:///an/absolute/path, without parameters")
