@@ -42,6 +42,7 @@ from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
 from tracker.cookie import read_visitor
 from tracker.explain import Explanations
 from tracker.links import Links
+from tracker.openapi import document
 from tracker.pages import PIXEL
 from tracker.rates import Rates
 from tracker.redirect import parse_query
@@ -82,6 +83,7 @@ class Api:
         self._spool = spool
         self._clock = clock
         self._tag = TAG.read_bytes()
+        self._interface = orjson.dumps(document(settings))
         self._rates = Rates(settings.limits.rate_clicks_per_ip, per_visitor_max=0)
         self._problems = Rates(_PROBLEMS_A_SECOND_MAX, per_visitor_max=0)
         self._hosts: tuple[int, tuple[str, ...]] = (-1, ())
@@ -92,6 +94,7 @@ class Api:
             routes=[
                 Route("/pixel.gif", self.pixel, methods=["GET"]),
                 Route("/tag.js", self.tag, methods=["GET"]),
+                Route("/openapi.json", self.interface, methods=["GET"]),
                 Route("/v1/events", self.events, methods=["POST", "OPTIONS"]),
                 Route("/postback", self.postback, methods=["GET", "POST"]),
                 Route("/v1/conversions", self.convert, methods=["POST"]),
@@ -134,6 +137,11 @@ class Api:
             media_type="text/javascript",
             headers={"Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"},
         )
+
+    async def interface(self, _request: Request) -> Response:
+        """What this edge takes and answers, for machines; any page may read it."""
+        headers = {"Cache-Control": "public, max-age=3600", "Access-Control-Allow-Origin": "*"}
+        return Response(self._interface, media_type="application/json", headers=headers)
 
     async def events(self, request: Request) -> Response:
         """A browser's claim by the tag. Any shop's page may read the answer, an error too: a preflight does not say yet

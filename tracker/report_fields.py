@@ -26,19 +26,21 @@ ALIASES = {
 KNOWN = (
     "program", "order_id", "amount", "currency", "goal", "click_id", "customer_id", "coupon", "channel", "ts", "items"
 )  # fmt: skip
-_AMOUNT = re.compile(r"[0-9]{1,14}(\.[0-9]{1,4})?", re.ASCII)
+AMOUNT = re.compile(r"[0-9]{1,14}(\.[0-9]{1,4})?", re.ASCII)
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+ -][0-9]{2}:[0-9]{2})"
 )
 """A space before the offset is a plus that somebody forgot to encode."""
 
-_GOAL = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-_NAME = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+GOAL = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+NAME = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _WORD = "[A-Za-z_.]+"
 _UNFILLED = re.compile(
     rf".*\{{.*\}}.*|\[.*\]|<.*>|#.*#|%+{_WORD}%+|__{_WORD}__|@+{_WORD}@+|\*\|.*\|\*|\$+{_WORD}\$*", re.DOTALL
 )
 _NOTHING = frozenset(("", "null", "(null)", "undefined", "none", "nil", "nan", "n/a", "[object object]"))
+_LEFT_OUT: dict[str, tuple[Any, ...]] = {"coupon": (None, "", []), "items": (None, "", [], "[]")}
+"""What is as good as nothing said; of other parameters null and empty text."""
 _UNKNOWN_MAX = 50
 
 
@@ -101,7 +103,7 @@ def _as_text(value: Any) -> str:
 def read_program(value: Any) -> str:
     if value is None or value == "":
         raise FieldError(400, "program_missing", "program is required: the id of a program", "program")
-    return _matching(value, "program", _NAME, "a program's id: a-z 0-9 - _, up to 64")
+    return _matching(value, "program", NAME, "a program's id: a-z 0-9 - _, up to 64")
 
 
 def read_order_id(value: Any) -> str:
@@ -123,7 +125,7 @@ def _is_placeholder(value: str) -> bool:
 
 
 def read_goal(value: Any) -> str:
-    return "sale" if value in (None, "") else _matching(value, "goal", _GOAL, "up to 64 of A-Z a-z 0-9 . - _")
+    return "sale" if value in (None, "") else _matching(value, "goal", GOAL, "up to 64 of A-Z a-z 0-9 . - _")
 
 
 def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple[dict[str, Any], int]:
@@ -140,7 +142,7 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple
         "items": _read_items,
     }
     for name, read in readers.items():
-        if known.get(name) not in (None, "", [], "[]"):
+        if known.get(name) not in _LEFT_OUT.get(name, (None, "")):
             content[name] = read(known[name])
     sale_ts = now
     if known.get("ts") not in (None, ""):
@@ -193,7 +195,7 @@ def read_time(value: Any) -> int:
 def _read_amount(value: Any) -> str:
     """Text: a float has lost the cents of a large amount before it comes here."""
     value = _number_as_text(value)
-    if not isinstance(value, str) or not _AMOUNT.fullmatch(value):
+    if not isinstance(value, str) or not AMOUNT.fullmatch(value):
         raise _malformed("amount", 'a decimal string such as "49.90", up to 14 digits before the point and 4 after it')
     return f"{Decimal(value):.4f}"
 
@@ -230,7 +232,7 @@ def _read_item(item: Any, accepted: str) -> dict[str, Any]:
     if isinstance(quantity, bool) or not isinstance(quantity, int) or not 1 <= quantity <= 1_000_000:
         raise _malformed("items", "a quantity of 1 or more")
     price = _number_as_text(item.get("price"))
-    if not isinstance(price, str) or not _AMOUNT.fullmatch(price):
+    if not isinstance(price, str) or not AMOUNT.fullmatch(price):
         raise _malformed("items", "a price as a decimal string")
     read = {"quantity": quantity, "price": f"{Decimal(price):.4f}"}
     for name in ("sku", "category"):
@@ -273,7 +275,7 @@ def read_reversal(raw: Mapping[str, Any]) -> dict[str, Any]:
         content["amount"] = _read_amount(given["amount"])
     if "items" in given:
         content["items"] = _read_reversed_items(given["items"])
-    if given.get("reason"):
+    if given.get("reason", "") != "":
         content["reason"] = _printable(given["reason"], "reason", 500)
     return {
         "program": read_program(given.get("program")),
