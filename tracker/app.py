@@ -8,6 +8,7 @@ Nothing is shared between workers but the log and the folder of keys.
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -167,7 +168,11 @@ class Worker:
             projection = self.links.projection
             if self.number % WORKERS_A_NODE == 0 and projection.position != self._snapshot_position:
                 self._snapshot_position, started = projection.position, loop.time()
-                await asyncio.to_thread(save_snapshot, self._snapshot, projection.freeze())
+                try:
+                    await asyncio.to_thread(save_snapshot, self._snapshot, projection.freeze())
+                except OSError as error:  # a full disk; links are served from memory
+                    self._snapshot_position = -1
+                    logger().error("links not written down, will try again", error=str(error))
                 pause = max(_SNAPSHOT_SECONDS, _SNAPSHOT_SHARE * (loop.time() - started))
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await self._go_on_from_snapshot()
@@ -224,7 +229,8 @@ class Worker:
                 "may_grow": self._may_grow,
                 "counters": dict(self.counters),
             }
-            await asyncio.to_thread(_replace, path, orjson.dumps(beat))  # a rename took up to 3.6 ms
+            with contextlib.suppress(OSError):  # a full disk: /readyz says that nobody has heard of this tracker
+                await asyncio.to_thread(_replace, path, orjson.dumps(beat))  # a rename took up to 3.6 ms
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -304,6 +310,8 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
     ]
     for task in tasks:
         task.add_done_callback(_stop_if_broken)
+    gc.collect()
+    gc.freeze()  # what lives as long as the worker is not looked through again: that took up to 20 ms
     logger().info("tracker listening", number=number, pid=os.getpid())
     await http.serve(sockets=[listener])
     await worker.log.close(server.drain_timeout / 1000)

@@ -67,6 +67,19 @@ class Connection(asyncio.Protocol):
             raise reply
         return reply
 
+    async def knows(self, command: bytes) -> bool:
+        """Whether the server has such a command, and lets this user call it; called without what it needs. Raises
+        ServerError or ConnectionLost."""
+        try:
+            await self.ask(command)
+        except ServerError as error:
+            if "wrong number of arguments" in str(error):
+                return True
+            if str(error).startswith(("ERR unknown command", "NOPERM")):
+                return False
+            raise
+        return True
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
 

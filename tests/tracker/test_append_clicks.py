@@ -164,6 +164,22 @@ def test_a_first_click_leaves_what_any_click_leaves(log_server: LogServer, run: 
     assert flags(log_server)[-2:] == [["duplicate"], []]
 
 
+def test_first_clicks_of_several_programs_live_as_long_as_each_says_also_after_a_restart(
+    log_server: LogServer, run: Run
+) -> None:
+    """Set at once where the server can, one by one where not: the same is left."""
+    sent = [first(click(n, f"visitor-{n:03}", ttl_ms=ttl)) for n, ttl in enumerate((5_000_000, 9_000_000, 5_000_000))]
+    run(lambda shard: append(shard, *sent))
+    commands = log_server.redis.info("commandstats")
+    can_set_at_once = "cmdstat_msetex" in commands
+    assert can_set_at_once == log_server.binary.endswith("valkey-server")
+    log_server.kill()
+    log_server.start()
+    for n, ttl in enumerate((5_000_000, 9_000_000, 5_000_000)):
+        assert state(log_server, f"visitor-{n:03}") == [f"alice boots c aliceboo {AT + n * 1000} {click_id(n)}"]
+        assert ttl - 100_000 < log_server.redis.pttl(keys.touches(0, "shoes", f"visitor-{n:03}")) <= ttl
+
+
 def test_first_clicks_that_may_not_leave_a_touch_are_recorded_and_the_gap_marked(
     log_server: LogServer, run: Run
 ) -> None:
