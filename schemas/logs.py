@@ -8,7 +8,8 @@ Called once by each process's entry point.
 import json
 import reprlib
 import sys
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -22,9 +23,25 @@ def configure_logs(stream: TextIO = sys.stderr) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_line),
         ],
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Patient(stream))),
         cache_logger_on_first_use=True,
     )
+
+
+class _Patient:
+    """A stream on a disk that may be full: what cannot be written is dropped, and nobody fails for it. Who logs that
+    the disk is full, or answers a reader next, must go on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _line(event: Any, **_: Any) -> str:

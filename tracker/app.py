@@ -56,14 +56,20 @@ _FIRST_LINKS_SECONDS = 2.0
 
 
 def steady_clock(now_ms: Callable[[], int]) -> Callable[[], int]:
-    """A clock in ms that never steps back."""
-    last = 0
+    """A clock in ms that never steps back. Where the machine's does, it goes on at half speed until that has come up
+    with it: if it stood, all clicks would be of one moment, and beyond their rate."""
+    last = seen = since = stood_at = 0
 
     def clock() -> int:
-        nonlocal last
+        nonlocal last, seen, since, stood_at
         now = now_ms()
-        if now > last:
-            last = now
+        if now >= last:
+            last = seen = now
+            return now
+        if now < seen:
+            since, stood_at = now, last
+        seen = now
+        last = max(last, stood_at + (now - since) // 2)
         return last
 
     return clock
@@ -211,12 +217,12 @@ class Worker:
         """For ever: leave this worker's counters where the private port finds them, log server or no."""
         path = self.settings.data.dir / "run" / f"tracker-{self.number}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        position, beat_at = -1, 0
+        loop, position, beat_at = asyncio.get_running_loop(), -1, 0.0
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS / 10)
-            if self.links.projection.position == position and self.clock() - beat_at < _HEARTBEAT_SECONDS * 1000:
+            if self.links.projection.position == position and loop.time() - beat_at < _HEARTBEAT_SECONDS:
                 continue
-            position, beat_at = self.links.projection.position, self.clock()
+            position, beat_at = self.links.projection.position, loop.time()
             beat = {
                 "at": self.clock(),
                 "pid": os.getpid(),

@@ -93,7 +93,7 @@ def _restore_old_copy(world: World, outside: Outside, run: str, promise: str, *,
         if set_back:  # as if its clock had been an hour ahead from here on
             ahead = f"{time.time_ns() // 1_000_000 + 3_600_000}-0"
             for stream in (keys.clicks(0), keys.conversions(0), keys.credits(0)):
-                server.redis.xsetid(stream, ahead)
+                server.redis.execute_command("XSETID", stream, ahead)
         time.sleep(2)
     driver.report_the_rest()
     wait_until_at_rest(system, server.redis, 60)

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -45,3 +46,13 @@ def test_what_is_nested_without_end_is_logged_in_short() -> None:
     round_["self"] = round_
     for value in (deep, round_):
         assert json.loads(logged(value=value))["event"] == "something"
+
+
+def test_a_full_disk_stops_nobody_who_logs() -> None:
+    """The tracker says that its spool cannot be written, on the same disk."""
+    full = open("/dev/full", "w")  # noqa: SIM115: its end fails, too
+    configure_logs(full)
+    for _ in range(3000):
+        logger().error("spooling failed", error="No space left on device")
+    with suppress(OSError):
+        full.close()
