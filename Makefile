@@ -5,6 +5,8 @@ PYTHON ?= $(shell for python in /usr/bin/python3.11 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests wait as much as they compute. A file's tests run in one process, in their order: they may share a system.
+AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install run demo test check audit e2e bench bench-attribute bench-replay bench-credits load lock clean
@@ -30,7 +32,7 @@ demo: $(READY) ## three readers, two affiliates, one shop, over real HTTP agains
 
 test: $(READY) ## every test, on real Valkey, Redis 7, ClickHouse's engine and Chromium
 	@$(BIN)/python -m tests.needs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 check: $(READY) ## format, lint, types, known vulnerabilities, then the tests
 	$(BIN)/ruff format --check .
@@ -44,7 +46,7 @@ audit: $(READY) ## known vulnerabilities of what requirements.lock pins; without
 
 e2e: $(READY) ## the end-to-end tests alone
 	@$(BIN)/python -m tests.needs
-	$(BIN)/python -m pytest tests/end_to_end
+	$(BIN)/python -m pytest $(AT_ONCE) tests/end_to_end
 
 bench: $(READY) ## clicks a second beside nginx in the same run; Redis bytes per live visitor
 	$(BIN)/python -m loadtests.bench

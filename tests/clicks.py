@@ -16,6 +16,8 @@ from tracker.spool import Spool
 
 AT = 1_767_225_600_000
 LIMITS = Limits(timeout_seconds=0.25, batch_events_max=512, in_flight_max=4096, touches_max=32, gap_ttl_ms=60_000)
+PATIENT = replace(LIMITS, timeout_seconds=20)
+"""For tests that are not about a log server that does not answer, on a machine that has much else to do."""
 
 
 def click_id(number: int) -> str:
@@ -71,7 +73,7 @@ def refusal(number: int) -> Event:
 
 
 def make_shard(
-    server: Any, folder: Path, *, grow: bool = True, limits: Limits = LIMITS, number: int = 0
+    server: Any, folder: Path, *, grow: bool = True, limits: Limits = PATIENT, number: int = 0
 ) -> tuple[Shard, Spool, "Counter[str]"]:
     """A shard of the log on this server, with a spool."""
     counters: Counter[str] = Counter()

@@ -18,6 +18,11 @@ from tests.system import System
 in_ci = bool(os.environ.get("CI"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of whole systems first: with several processes, none is left with a long one at the end."""
+    items.sort(key=lambda item: "/end_to_end/" not in str(item.path))
+
+
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One running system with the demo program, shared by all tests: they use order ids of their own."""

@@ -1,8 +1,10 @@
 """A whole lastcookie, started for a test as a user starts it: `lastcookie up` on a folder and ports of its own."""
 
 import http.client
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -250,12 +252,22 @@ class System:
         return [finding for finding in self._ask("POST", "/check").json if finding["broken"]]
 
 
+_PORTS = range(10_000, 32_000)
+"""Below those that Linux gives to connections: what is free now is free when the system has got so far as to listen."""
+
+_candidates = itertools.islice(itertools.cycle(_PORTS), random.Random(os.getpid()).randrange(len(_PORTS)), None)
+"""From a place of this process's own: tests run in several at once."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports that nobody listens on, and that this process has not given out before."""
+    return list(itertools.islice((port for port in _candidates if _is_free(port)), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from schemas import keys
-from tests.clicks import AT, LIMITS, append, click, click_id, make_shard, refusal, rows_in
+from tests.clicks import AT, LIMITS, PATIENT, append, click, click_id, make_shard, refusal, rows_in
 from tests.log_server import LogServer
 from tracker.log import Event, Limits, Shard
 
@@ -149,7 +149,7 @@ def test_the_last_touches_are_kept_and_the_dropped_ones_counted(
             assert lines[: len(head)] == head
             assert [line[-32:] for line in lines[len(head) :]] == kept
 
-    run(send, limits=replace(LIMITS, touches_max=most))
+    run(send, limits=replace(PATIENT, touches_max=most))
     assert len(rows_in(log_server)) == most + 3
 
 
@@ -282,7 +282,7 @@ def test_a_late_touch_counts_for_the_bound(log_server: LogServer, run: Run) -> N
         await append(shard, *(click(n, link=f"L{n}") for n in (1, 5, 6)))
         assert await shard.replay([click(3), click(0)])
 
-    run(replay, limits=replace(LIMITS, touches_max=3))
+    run(replay, limits=replace(PATIENT, touches_max=3))
     lines = state(log_server)
     assert (lines[0], [line[-32:] for line in lines[1:]]) == ("#2", [click_id(n) for n in (3, 5, 6)])
 

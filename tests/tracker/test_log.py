@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from schemas import keys
-from tests.clicks import LIMITS, append, click, click_id, make_log, make_shard, refusal, rows_in, until
+from tests.clicks import LIMITS, PATIENT, append, click, click_id, make_log, make_shard, refusal, rows_in, until
 from tests.log_server import LogServer
 from tracker import log as log_module
 from tracker.log import Log
@@ -75,7 +75,7 @@ def test_clicks_in_flight_share_a_round_trip(log_server: LogServer, tmp_path: Pa
 
 def test_a_batch_has_a_limit(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
-        shard, _, counters = make_shard(log_server, tmp_path, limits=replace(LIMITS, batch_events_max=10))
+        shard, _, counters = make_shard(log_server, tmp_path, limits=replace(PATIENT, batch_events_max=10))
         await shard.open()
         assert all(await append(shard, *(click(n, f"visitor-{n:03}") for n in range(95))))
         assert counters["log_batches"] == 10
