@@ -82,7 +82,8 @@ class Supervisor:
             self._plan()
             for child in self._children:
                 self._start(child)
-                if child.name == "valkey":
+                # With links at hand trackers need not wait for it: they are longer about starting themselves.
+                if child.name == "valkey" and not snapshot_path(self._data).exists():
                     self._wait_for_log_server()
             self._wait_until_ready()
             if not self._stopping:
@@ -165,7 +166,7 @@ class Supervisor:
                 self._start(child)
 
     def _wait_for_log_server(self) -> None:
-        """The first start takes milliseconds; while a large log is read in, clicks go to the spool."""
+        """At the first start it is up in milliseconds, and then trackers need its links."""
         deadline = time.monotonic() + 2
         client = redis.Redis(unix_socket_path=str(embedded.socket_path(self._settings)), socket_timeout=0.5)
         while time.monotonic() < deadline and not self._stopping:

@@ -1,5 +1,6 @@
 -- What browsers send when readers follow a link on other sites, so that servers parse requests of real size: 1,000
 -- different readers in turn, by their browser, its language and the page they come from.
+-- With an argument N they follow the links /c/bench-0 to /c/bench-(N-1), the n-th 1/n times as often as the first.
 local AGENTS = {
   "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/%d.0.0.0 Safari/537.36",
   "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/%d.0.0.0 Safari/537.36",
@@ -9,9 +10,11 @@ local AGENTS = {
 }
 local LANGUAGES = { "en-GB,en;q=0.9,de;q=0.8", "en-US,en;q=0.9", "de-DE,de;q=0.9,en;q=0.8", "fr-FR,fr;q=0.9", "es-ES,es;q=0.9,en;q=0.7" }
 local READERS = 1000
-local requests, turn = {}, 0
+local requests, turn, links = {}, 0, nil
 
 function init(args)
+  links = tonumber(args[1])
+  math.randomseed(os.time())
   for reader = 1, READERS do
     local agent, version = AGENTS[reader % #AGENTS + 1], 120 + math.floor(reader / 7) % 37
     requests[reader] = wrk.format("GET", nil, {
@@ -27,10 +30,12 @@ function init(args)
       ["Sec-Fetch-User"] = "?1",
       ["Upgrade-Insecure-Requests"] = "1",
     })
+    if links then requests[reader] = string.gsub(requests[reader], "^GET %S+", "", 1) end
   end
 end
 
 function request()
   turn = turn % READERS + 1
-  return requests[turn]
+  if not links then return requests[turn] end
+  return "GET /c/bench-" .. math.floor(links ^ math.random()) - 1 .. requests[turn]
 end

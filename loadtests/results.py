@@ -1,7 +1,10 @@
-"""Result files: one dated JSON a saved run, and a line for each in table.md. Says how a run compares with the last."""
+"""Result files: one dated JSON a saved run, and a line for each in table.md. Says how a run compares with the last.
+
+Those of bench.py stand in results/, those of scale.py below it in scale/, with a table of their own.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +42,27 @@ def compare(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
 
 def save(result: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     """Write the file and its line. Raises ValueError for a result that lacks something."""
-    if lacking := [key for key in KEYS if key not in result]:
+    return write(result, folder, KEYS, _COLUMNS, table_line)
+
+
+def write(
+    result: Mapping[str, Any],
+    folder: Path,
+    keys: Sequence[str],
+    columns: Sequence[str],
+    line: Callable[[Mapping[str, Any]], str],
+) -> Path:
+    """The same for a result with other `keys`, and a table with other columns."""
+    if lacking := [key for key in keys if key not in result]:
         raise ValueError(f"a result without {', '.join(lacking)}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['date'].replace(':', '')}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     table = folder / "table.md"
     if not table.exists():
-        table.write_text(f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n")
+        table.write_text(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n")
     with table.open("a") as file:
-        file.write(table_line(result) + "\n")
+        file.write(line(result) + "\n")
     return path
 
 
