@@ -92,7 +92,7 @@ def _restore_old_copy(world: World, outside: Outside, run: str, promise: str, *,
             in_copy = journal.acknowledged
         if set_back:  # as if its clock had been an hour ahead from here on
             ahead = f"{time.time_ns() // 1_000_000 + 3_600_000}-0"
-            for stream in (keys.clicks(0), keys.conversions(0), keys.credits(0)):
+            for stream in filter(server.redis.exists, (keys.clicks(0), keys.conversions(0), keys.credits(0))):
                 server.redis.execute_command("XSETID", stream, ahead)
         time.sleep(2)
     driver.report_the_rest()

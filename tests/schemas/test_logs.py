@@ -50,7 +50,7 @@ def test_what_is_nested_without_end_is_logged_in_short() -> None:
 
 def test_a_full_disk_stops_nobody_who_logs() -> None:
     """The tracker says that its spool cannot be written, on the same disk."""
-    full = open("/dev/full", "w")  # noqa: SIM115: its end fails, too
+    full = open("/dev/full", "w")  # noqa: SIM115 (its end fails, too)
     configure_logs(full)
     for _ in range(3000):
         logger().error("spooling failed", error="No space left on device")

@@ -18,7 +18,7 @@ def test_it_is_the_machines_clock() -> None:
 
 
 def test_after_a_step_back_it_goes_on_at_half_speed_until_the_machines_has_come_up() -> None:
-    assert times(1000, 400, 402, 500, 1300, 1600, 1601) == [1000, 1000, 1001, 1050, 1450, 1600, 1601]
+    assert times(1000, 400, 402, 500, 1300, 1600, 1601) == [1000, 1000, 1001, 1050, 1300, 1600, 1601]
 
 
 def test_a_second_step_back_begins_where_the_first_has_come_to() -> None:
