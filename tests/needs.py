@@ -1,4 +1,4 @@
-"""What the tests need besides Python packages: Redis 7, Chromium, nginx and wrk, from the system's packages.
+"""What the tests need besides Python packages: Redis 7, Chromium, nginx, systemd's tools, from the system's packages.
 
 `python -m tests.needs` installs what is missing where it may (root on a Debian machine), and says what it could not:
 the tests that need it are then skipped with that reason in their name's place, and in CI that is a failure.
@@ -9,19 +9,26 @@ import shutil
 import subprocess
 import sys
 
-PROGRAMS = {"redis-server": "redis-server", "chromium": "chromium", "curl": "curl"}
+PROGRAMS = {
+    "redis-server": "redis-server",
+    "chromium": "chromium",
+    "curl": "curl",
+    "nginx": "nginx-light",
+    "systemd-analyze": "systemd",
+}
 """By program, the Debian package that brings it."""
 
 
 def missing() -> list[str]:
     """Packages whose program is not here."""
-    return [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"  # Debian keeps nginx where only root's PATH leads
+    return [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
 
 
 def main() -> None:
     packages = missing()
     if packages and os.geteuid() == 0 and shutil.which("apt-get"):
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # no service started
         subprocess.run(["apt-get", "update", "-qq"], env=environ, check=False)
         command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
         subprocess.run(command, env=environ, check=False, stdout=subprocess.DEVNULL)
