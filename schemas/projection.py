@@ -26,10 +26,10 @@ class Links(Protocol):
 
 
 class Frozen(NamedTuple):
-    """A projection as it was: by type, id and record of what it kept itself; the links where they were stored."""
+    """A projection as it was: records by type and id that it kept itself; the links where they were stored."""
 
     mark: str
-    records: dict[str, list[tuple[str, bytes]]]
+    records: dict[str, dict[str, bytes]]
     links: Links | None
 
 
@@ -112,7 +112,7 @@ class Projection:
 
     def freeze(self) -> Frozen:
         """What it holds now, to be written down while it changes."""
-        return Frozen(self.mark, {kind: list(of.items()) for kind, of in self._records.items()}, self._links)
+        return Frozen(self.mark, {kind: dict(of) for kind, of in self._records.items()}, self._links)
 
 
 def version_line(position: int, at: int, kind: str, id: str, record: Mapping[str, Any]) -> bytes:

@@ -49,27 +49,28 @@ from tracker.spool import Spool
 _FOLLOW_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 1.0
 _SNAPSHOT_SECONDS = 1.0
+_SNAPSHOT_SECONDS_MAX = 30.0
 _SNAPSHOT_SHARE = 20
-"""So many times as long as a snapshot took to write, no other is written."""
+"""So many times as long as a snapshot took to write, no other is written, up to half a minute."""
 _FIELDS_AT_ONCE = 500
 _FIRST_LINKS_SECONDS = 2.0
 
 
-def steady_clock(now_ms: Callable[[], int]) -> Callable[[], int]:
+def steady_clock(now_ms: Callable[[], int], monotonic_ms: Callable[[], int]) -> Callable[[], int]:
     """A clock in ms that never steps back. Where the machine's does, it goes on at half speed until that has come up
     with it: if it stood, all clicks would be of one moment, and beyond their rate."""
-    last = seen = since = stood_at = 0
+    last, behind_since, stood_at = 0, -1, 0
 
     def clock() -> int:
-        nonlocal last, seen, since, stood_at
+        nonlocal last, behind_since, stood_at
         now = now_ms()
         if now >= last:
-            last = seen = now
+            last, behind_since = now, -1
             return now
-        if now < seen:
-            since, stood_at = now, last
-        seen = now
-        last = max(last, stood_at + (now - since) // 2)
+        ticks = monotonic_ms()
+        if behind_since < 0:
+            behind_since, stood_at = ticks, last
+        last = stood_at + (ticks - behind_since) // 2
         return last
 
     return clock
@@ -179,7 +180,7 @@ class Worker:
                 except OSError as error:  # a full disk; links are served from memory
                     self._snapshot_position = -1
                     logger().error("links not written down, will try again", error=str(error))
-                pause = max(_SNAPSHOT_SECONDS, _SNAPSHOT_SHARE * (loop.time() - started))
+                pause = min(_SNAPSHOT_SECONDS_MAX, max(_SNAPSHOT_SECONDS, _SNAPSHOT_SHARE * (loop.time() - started)))
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await self._go_on_from_snapshot()
 
@@ -270,7 +271,8 @@ def buffered(random_bytes: Callable[[int], bytes]) -> Callable[[int], bytes]:
 
 async def serve(settings: Settings, redis_url: str, number: int, listener: socket.socket) -> None:
     """Run a worker until SIGTERM, then drain: requests in flight are answered, what they recorded is durable."""
-    worker = Worker(settings, redis_url, number, steady_clock(lambda: time.time_ns() // 1_000_000))
+    clock = steady_clock(lambda: time.time_ns() // 1_000_000, lambda: time.monotonic_ns() // 1_000_000)
+    worker = Worker(settings, redis_url, number, clock)
     await asyncio.gather(*(shard.open() for shard in worker.log.shards))
     await worker.know_links()
     server = settings.server

@@ -12,6 +12,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
@@ -132,7 +133,7 @@ def _lines(frozen: Frozen) -> Iterator[bytes | memoryview]:
     """The lines of all entities, in order."""
     stored = frozen.links
     for kind in sorted({*frozen.records, "link"}, key=lambda kind: kind + ":"):
-        changed = _in_order(frozen.records.get(kind, []))
+        changed = _in_order(frozen.records.get(kind, {}))
         if kind == "link" and stored is not None:
             assert isinstance(stored, StoredLinks)
             yield from stored.with_changed(changed)
@@ -140,10 +141,12 @@ def _lines(frozen: Frozen) -> Iterator[bytes | memoryview]:
             yield from (b"%b:%b\t%b\n" % (kind.encode(), id.encode(), data) for id, data in changed)
 
 
-def _in_order(records: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+def _in_order(records: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """By id. Not sorted at once: a million would hold up every other thread for a second."""
-    parts = range(0, len(records), _SORTED_AT_ONCE)
-    return heapq.merge(*(sorted(records[start : start + _SORTED_AT_ONCE]) for start in parts))
+    rest, parts = iter(records.items()), []
+    while part := sorted(islice(rest, _SORTED_AT_ONCE)):
+        parts.append(part)
+    return heapq.merge(*parts)
 
 
 def _write(file: BinaryIO, pieces: Iterator[bytes | memoryview]) -> int:

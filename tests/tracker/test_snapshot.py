@@ -6,7 +6,7 @@ from zlib import crc32
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.projection import LINES_FIELD, Projection, version_line
@@ -67,6 +67,7 @@ def test_a_snapshot_of_a_snapshot_that_has_changed_replaces_the_file_it_stands_o
     assert again.mark == "9 9-0" and it.get("link", "a") == {"value": 1}  # the old file is still read
 
 
+@settings(deadline=None, max_examples=50)
 @given(links, links)
 def test_every_link_is_found_and_no_other(before: dict[str, int], after: dict[str, int]) -> None:
     it = projection(affiliate_z=1, merchant_a=1)
