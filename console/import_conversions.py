@@ -160,7 +160,7 @@ async def _run(
 
     patient = replace(settings, redis=replace(settings.redis, timeout_ms=_TIMEOUT_MS))
     redis = connect_redis(patient, embedded.url(settings))
-    clock = steady_clock(lambda: time.time_ns() // 1_000_000)
+    clock = steady_clock(lambda: time.time_ns() // 1_000_000, lambda: time.monotonic_ns() // 1_000_000)
     try:
         job = Job(settings, redis, _click_ids(settings), summary, clock, lambda: os.urandom(12).hex())
         await job.run(read, is_skipping, results)
