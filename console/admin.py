@@ -19,11 +19,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from console.analyst import analyst_client, ask
+from console.backups import Backups
 from console.check import check
 from console.client import Refusal
 from console.explain import RedisProjection, explain
 from console.explanations import Busy, Explanations
+from console.forgets import Forgets
 from console.metrics import Metrics, beats
+from console.pause import Pause
 from console.rebuilds import Rebuilds
 from console.replays import Refused, Replays
 from console.tables import Tables
@@ -39,7 +42,13 @@ class Admin:
     """Endpoints of the private port."""
 
     def __init__(
-        self, settings: Settings, redis: Any, tables: Tables, metrics: Metrics, is_ready: Callable[[], bool]
+        self,
+        settings: Settings,
+        redis: Any,
+        tables: Tables,
+        metrics: Metrics,
+        pause: Pause,
+        is_ready: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -49,7 +58,10 @@ class Admin:
         self._client = tables.client()
         self._replays = Replays(settings, redis, tables)
         self._explanations = Explanations(settings, redis, tables)
-        self._rebuilds = Rebuilds(settings, redis, tables, _now, lambda: f"rebuild {secrets.token_hex(8)}")
+        alone = threading.Lock()  # what changes or copies everything does so one at a time
+        self._rebuilds = Rebuilds(settings, redis, tables, alone, _now, lambda: f"rebuild {secrets.token_hex(8)}")
+        self._forgets = Forgets(settings, redis, tables, alone, lambda: secrets.token_hex(8))
+        self._backups = Backups(settings, redis, tables, pause, alone, _now)
         self._sql_clients = [analyst_client(tables, settings) for _ in range(settings.limits.sql_concurrency)]
 
     def app(self, token: str) -> Starlette:
@@ -76,6 +88,8 @@ class Admin:
                 Route("/check", private(self.check), methods=["POST"]),
                 Route("/replay", private(self.replay), methods=["POST"]),
                 Route("/rebuild-state", private(self.rebuild_state), methods=["POST"]),
+                Route("/forget", private(self.forget), methods=["POST"]),
+                Route("/backup", private(self.backup), methods=["POST"]),
             ],
             exception_handlers={Exception: _broken},
         )
@@ -188,6 +202,14 @@ class Admin:
     async def rebuild_state(self, _request: Request) -> Response:
         """Touch state rebuilt from the tables -> lines of JSON that say how far it is (rebuilds.py)."""
         return await self._stream(self._rebuilds.open)
+
+    async def forget(self, request: Request) -> Response:
+        """A person forgotten: `{visitor or customer, program, dry_run}` -> lines of JSON (forgets.py)."""
+        return await self._stream(self._forgets.open, await request.body())
+
+    async def backup(self, request: Request) -> Response:
+        """A copy of everything: `{folder, config}` -> lines of JSON (backups.py)."""
+        return await self._stream(self._backups.open, await request.body())
 
     @staticmethod
     async def _stream(open_lines: Callable[..., Iterator[bytes]], *arguments: Any) -> Response:

@@ -21,6 +21,12 @@ _LOOKS_MAX = 3
 _LOOK_AGAIN_SECONDS = 1.0
 _ENTRIES_AT_ONCE = 200
 _SEQUENCES_AT_ONCE = 10_000
+_CLICK = (
+    "if(click_id = 'forgotten', concat(stream, '/', toString(worker), '/', toString(incarnation), '/', "
+    "toString(sequence)), click_id)"
+)
+"""What tells a click from others: its place in the numbering where its visitor was forgotten."""
+
 Numbering = tuple[int, int, str]
 """A tracker worker's number and incarnation, and the stream: there its clicks are numbered without a gap."""
 
@@ -52,7 +58,7 @@ def _look(client: Any, redis: Any, shards: int, spool_folder: Path) -> list[Find
         waiting.setdefault(numbering, set()).add(click["sequence"])
     return [
         _served_is_stored(client, waiting),
-        _unique(client, "clicks", "click_id"),
+        _unique(client, "clicks", _CLICK),
         _unique(client, "reports", "report_id"),
         _unique(client, "conversion_versions", "conversion_id, revision"),
         _unique(client, "credit_versions", "program, order_id, goal, version"),

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from console import embedded
 from console.attribute import attribute
+from console.backup import backup, restore
 from console.client import Refusal
 from console.commands import (
     Instance,
@@ -39,6 +40,7 @@ from console.entities import (
     wait_for_edge,
 )
 from console.explain import sentences
+from console.forget import forget
 from console.import_conversions import import_conversions
 from console.log_client import connect_redis
 from console.rebuild import rebuild_state
@@ -59,9 +61,12 @@ def main() -> None:
 
 
 main.add_command(attribute)
+main.add_command(backup)
+main.add_command(forget)
 main.add_command(import_conversions)
 main.add_command(rebuild_state)
 main.add_command(replay)
+main.add_command(restore)
 
 
 @main.command()

@@ -56,6 +56,14 @@ class AdminClient:
         and Refusal."""
         return self._lines("/rebuild-state", b"")
 
+    def forget(self, person: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """How far the forgetting of a person is (forgets.py). Raises NotRunning and Refusal."""
+        return self._lines("/forget", orjson.dumps(person))
+
+    def backup(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """How far a backup is (backups.py). Raises NotRunning and Refusal."""
+        return self._lines("/backup", orjson.dumps(order))
+
     def _lines(self, path: str, body: bytes) -> Iterator[Any]:
         connection = http.client.HTTPConnection(self._address.host, self._address.port, timeout=600)
         try:

@@ -31,6 +31,9 @@ from console.admin import Admin
 from console.bootstrap import REFUSED, Keeper, UnsafeLogServer
 from console.log_client import connect_redis
 from console.metrics import Metrics
+from console.private_port import guarded
+from console.migrate import NewerSchema
+from console.pause import Pause
 from console.tables import Tables
 from schemas.lease import Lease
 from schemas.logs import configure_logs, logger
@@ -54,12 +57,15 @@ class Engine:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.is_ready = False
+        self._pause = Pause()
         self.metrics = Metrics(self.redis, settings.redis.shards, settings.data.dir, self.counters)
 
     def start(self) -> None:
         """Prepare the tables and start the threads."""
         self.tables.prepare()
-        self.admin = Admin(self.settings, self.redis, self.tables, self.metrics, lambda: self.is_ready)
+        self.admin = Admin(
+            self.settings, self.redis, self.tables, self.metrics, self._pause, lambda: self.is_ready
+        )
         for name, target in (("keeper", self._keep), ("loader", self._load), ("worker", self._decide)):
             thread = threading.Thread(target=self._guard(target), name=name, daemon=True)
             thread.start()
@@ -130,7 +136,8 @@ class Engine:
         loader_loop.run(loader, settings.clickhouse.flush_after_ms / 1000, self._loader_should_stop)
 
     def _loader_should_stop(self) -> bool:
-        """The worker stops first: what it still decides is loaded too."""
+        """The worker stops first: what it still decides is loaded too. Asked between batches."""
+        self._pause.point()
         worker = self._threads[2] if len(self._threads) > 2 else None
         return self._stopping.is_set() and (worker is None or not worker.is_alive())
 
@@ -180,8 +187,9 @@ def admin_token(data_dir: Path) -> str:
 
 async def serve(engine: Engine, listener: socket.socket) -> None:
     """Answer on the private port until SIGTERM, then stop the threads."""
+    token = admin_token(engine.settings.data.dir)
     config = uvicorn.Config(
-        engine.admin.app(admin_token(engine.settings.data.dir)),
+        guarded(engine.admin.app(token), token),
         lifespan="off",
         ws="none",
         access_log=False,
@@ -213,7 +221,11 @@ def main() -> None:
         left_over.unlink(missing_ok=True)
     os.environ["TMPDIR"] = str(scratch)
     engine = Engine(settings, redis_url)
-    engine.start()
+    try:
+        engine.start()
+    except NewerSchema as error:
+        logger().critical(str(error))
+        os._exit(REFUSED)
     asyncio.run(serve(engine, socket.socket(fileno=options.socket)))
     os._exit(0)  # chDB's threads hold the interpreter at exit
 

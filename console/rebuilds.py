@@ -26,19 +26,25 @@ class Rebuilds:
     """Rebuilds the touch state of one instance. `clock` gives ms, `new_mark` a text that was never given before."""
 
     def __init__(
-        self, settings: Settings, redis: Any, tables: Tables, clock: Callable[[], int], new_mark: Callable[[], str]
+        self,
+        settings: Settings,
+        redis: Any,
+        tables: Tables,
+        running: threading.Lock,
+        clock: Callable[[], int],
+        new_mark: Callable[[], str],
     ) -> None:
         self._settings = settings
         self._redis = redis
         self._tables = tables
         self._clock = clock
         self._new_mark = new_mark
-        self._running = threading.Lock()
+        self._running = running
 
     def open(self) -> Iterator[bytes]:
         """Begin; the lines that say how far it is, to be closed by who reads them. Raises Refused."""
         if not self._running.acquire(blocking=False):
-            raise Refused(429, "rebuild_running", "touch state is being rebuilt already")
+            raise Refused(429, "rebuild_running", "another rebuild, backup or forgetting is running; try again")
         try:
             settings = self._settings
             client = self._tables.client(**session(settings.limits.sql_memory, settings.limits.sql_threads))

@@ -1,5 +1,6 @@
 """The schema's files: applied once each, in order, and again from the start where one was interrupted."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def test_the_schema_is_applied_once(tables: Any) -> None:
 def test_an_interrupted_file_is_applied_again(tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is marked when all of it is done, so its statements must bear being repeated."""
     database = tables.query("SELECT currentDatabase()").result_rows[0][0]
+    for path in migrate_module.FOLDER.glob("*.sql"):
+        shutil.copy(path, tmp_path)
     (tmp_path / "0009_more.sql").write_text(
         "CREATE TABLE IF NOT EXISTS more (a String) ENGINE = MergeTree ORDER BY a;\nSELECT throwIf(1);\n"
     )
