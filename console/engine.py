@@ -31,9 +31,9 @@ from console.admin import Admin
 from console.bootstrap import REFUSED, Keeper, UnsafeLogServer
 from console.log_client import connect_redis
 from console.metrics import Metrics
-from console.private_port import guarded
 from console.migrate import NewerSchema
 from console.pause import Pause
+from console.private_port import guarded
 from console.tables import Tables
 from schemas.lease import Lease
 from schemas.logs import configure_logs, logger
