@@ -12,7 +12,6 @@ from decimal import Decimal
 from types import TracebackType
 from typing import IO, Any
 
-import clickhouse_connect
 import orjson
 from rich.console import Console
 from rich.table import Table
@@ -217,6 +216,8 @@ def _write_csv(file: IO[bytes], rows: Iterator[Row], columns: Mapping[str, str])
 
 def _write_parquet(file: IO[bytes], rows: Iterator[Row], columns: Mapping[str, str]) -> None:
     """ClickHouse's engine writes it, in memory: every client of the tables is another process."""
+    import clickhouse_connect  # no other command needs it
+
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as lines:
         for row in rows:
             lines.write(_encoded({name: value for name, value in row.items() if value != ""}) + b"\n")
