@@ -6,6 +6,9 @@ what is left is what reading the log, completing the rows and acknowledging cost
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -99,7 +102,10 @@ def measure(folder: Path, rounds: int, count: int) -> list[dict[str, Any]]:
         _load(loader)
         found = []
         for number in range(rounds):
-            found.append(_round(server.redis, loader, recorder, folder, 1000 + number * count, count))
+            fill(server.redis, 1000 + number * count, count)
+            if not lease.acquire():  # filling may take longer than it lasts
+                raise SystemExit("somebody else holds the loader's role")
+            found.append(_round(loader, recorder, folder, count))
             print(f"round {number + 1}: {show(found[-1])}", flush=True)
         stored = client.query("SELECT count(), uniqExact(click_id) FROM clicks").result_rows[0]
         if tuple(stored) != (1000 + rounds * count,) * 2:
@@ -112,8 +118,7 @@ def measure(folder: Path, rounds: int, count: int) -> list[dict[str, Any]]:
         server.stop()
 
 
-def _round(redis: Any, loader: Loader, recorder: Recorder, folder: Path, first: int, count: int) -> dict[str, Any]:
-    fill(redis, first, count)
+def _round(loader: Loader, recorder: Recorder, folder: Path, count: int) -> dict[str, Any]:
     recorder.blocks.clear()
     loaded = _timed(lambda: _load(loader))
     files = [folder / f"{number}.jsonl" for number in range(len(recorder.blocks))]
@@ -161,10 +166,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The loader beside the tables alone.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clicks", type=int, default=300_000, help="of each round")
+    parser.add_argument("--json", type=Path, help="write the rounds there, too")
     options = parser.parse_args()
     print(f"{machine.describe()['cpu']}, {machine.cores()} cores, {options.clicks:,} clicks a round", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), options.rounds, options.clicks)
+        found = measure(Path(folder), options.rounds, options.clicks)
+    if options.json:
+        options.json.write_text(json.dumps(found))
+
+
+def run(folder: Path) -> list[dict[str, Any]]:
+    """The same in a process of its own, as only one may open the tables; its rounds."""
+    path = folder / "loader_rate.json"
+    subprocess.run([sys.executable, "-m", "loadtests.loader_rate", "--json", str(path)], check=True)
+    rounds: list[dict[str, Any]] = json.loads(path.read_text())
+    return rounds
 
 
 if __name__ == "__main__":
