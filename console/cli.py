@@ -45,6 +45,7 @@ from console.import_conversions import import_conversions
 from console.log_client import connect_redis
 from console.rebuild import rebuild_state
 from console.replay import replay
+from console.upgrade import upgrade
 from schemas import api_keys, keys
 from schemas.entities import EntityEvent, EntityKey
 from schemas.problems import FileError, Problem
@@ -67,6 +68,7 @@ main.add_command(import_conversions)
 main.add_command(rebuild_state)
 main.add_command(replay)
 main.add_command(restore)
+main.add_command(upgrade)
 
 
 @main.command()

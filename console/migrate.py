@@ -19,26 +19,31 @@ def migrate(client: Any, database: str, only: Collection[str] | None = None) -> 
     Raises NewerSchema where the tables know files that this release does not.
     """
     client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    applied = []
+    for name in pending(client, database):
+        if only is not None and name not in only:
+            continue
+        for statement in statements((FOLDER / f"{name}.sql").read_text("utf-8")):
+            client.command(statement)
+        client.insert("migrations", [[name]], column_names=["name"], database=database)
+        applied.append(name)
+    return applied
+
+
+def pending(client: Any, database: str) -> list[str]:
+    """The files that are still to be applied, in order. Raises NewerSchema."""
     client.command(
         f"CREATE TABLE IF NOT EXISTS {database}.migrations (name String, applied_at DateTime DEFAULT now()) "
         "ENGINE = MergeTree ORDER BY name"
     )
     done = {row[0] for row in client.query(f"SELECT name FROM {database}.migrations").result_rows}
-    files = sorted(FOLDER.glob("*.sql"))
-    if unknown := done - {path.stem for path in files}:
+    names = sorted(path.stem for path in FOLDER.glob("*.sql"))
+    if unknown := done - set(names):
         raise NewerSchema(
             f"schema_newer: the tables have {', '.join(sorted(unknown))}, which this release does not know: "
             "start the release that made them, or restore a backup from before it"
         )
-    applied = []
-    for path in files:
-        if path.stem in done or (only is not None and path.stem not in only):
-            continue
-        for statement in statements(path.read_text("utf-8")):
-            client.command(statement)
-        client.insert("migrations", [[path.stem]], column_names=["name"], database=database)
-        applied.append(path.stem)
-    return applied
+    return [name for name in names if name not in done]
 
 
 def statements(text: str) -> list[str]:

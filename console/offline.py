@@ -33,13 +33,22 @@ class Offline:
 
 def open_offline(settings: Settings) -> Offline | None:
     """The tables of a stopped embedded system; None where there are none, or somebody has them."""
+    tables = None if settings.clickhouse.dsn else hold_tables(settings)
+    return None if tables is None else Offline(settings, tables)
+
+
+def hold_tables(settings: Settings) -> Tables | None:
+    """Tables that nobody else has until this process ends; None where there are none, or somebody has them. Those of a
+    server are never held."""
+    if settings.clickhouse.dsn:
+        return Tables(settings)
     lock = settings.data.dir / "lock"
-    if settings.clickhouse.dsn or not lock.exists() or not (settings.data.dir / "clickhouse").exists():
+    if not (settings.data.dir / "clickhouse").exists():
         return None
-    descriptor = os.open(lock, os.O_RDWR)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # kept until this process ends
     except BlockingIOError:
         os.close(descriptor)
         return None
-    return Offline(settings, Tables(settings))
+    return Tables(settings)
