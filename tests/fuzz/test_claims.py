@@ -1,4 +1,4 @@
-"""Claims: any number of reports of one order, in any order and again, against the plainest model of ATTRIBUTION.md 7."""
+"""Claims: any number of reports of one order, in any order and again, against the plainest model of the rules."""
 
 from typing import Any
 

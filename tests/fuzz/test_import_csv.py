@@ -13,7 +13,7 @@ from schemas.problems import FileError
 from tests.fuzz.budget import examples
 from tests.fuzz.hostile import damaged, pieces, texts
 
-FILE = 'order_id,amount,currency,ts\r\nA-1,49.90,EUR,1767225600\r\n"A,2",,,\r\n\r\nA-3,"1,5",EUR,x\r\n'.encode()
+FILE = b'order_id,amount,currency,ts\r\nA-1,49.90,EUR,1767225600\r\n"A,2",,,\r\n\r\nA-3,"1,5",EUR,x\r\n'
 mappings = st.builds(ImportMapping, delimiter=st.sampled_from([",", ";", "\t", "|"]))
 
 

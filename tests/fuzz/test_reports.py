@@ -1,4 +1,4 @@
-"""Reports of sales: any parameters are read, or refused by a code that the document has; reading again changes nothing."""
+"""Reports of sales: parameters are read, or refused by a code that the document has; read again they are the same."""
 
 from typing import Any
 from urllib.parse import urlencode

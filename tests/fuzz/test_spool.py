@@ -1,4 +1,4 @@
-"""Spool files: whatever happens to one on disk, the drain goes on, whole records come out in order, the rest is kept."""
+"""Spool files: whatever happens to one, the drain goes on, whole records come out in order, the rest is kept."""
 
 import asyncio
 from collections import Counter

@@ -34,8 +34,8 @@ hosts = st.sampled_from(
     "shop.example evil.example www.shop.example shop.example.evil.example evilshop.example SHOP.EXAMPLE shop。example"
     " ｓｈｏｐ.example sh%6fp.example evil.example%2f.shop.example evil.example%00.shop.example shop.example."
     " .shop.example 127.0.0.1 127.1 0x7f000001 2130706433 0177.0.0.1 [::1] [::ffff:127.0.0.1] 192.0.2.7 3221225991"
-    " xn--shop-.example localhost 169.254.169.254 evil.example：80 evil.example／.shop.example other.example ⓢhop.example"
-    " shop.exampl℮".split()
+    " xn--shop-.example localhost 169.254.169.254 evil.example：80 evil.example／.shop.example other.example"
+    " ⓢhop.example shop.exampl℮".split()
 )
 between = st.sampled_from(
     ["", "@", ":", ":@", "\\@", "#@", "?@", "/@", ";", ",", "&", "%40", "\t", "\r\n", " ", "\0", ":443", ":8443"]
