@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check audit e2e bench bench-attribute bench-replay bench-credits load lock clean
+.PHONY: help install run demo test fuzz check audit e2e bench bench-attribute bench-replay bench-credits load lock clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -33,6 +33,9 @@ demo: $(READY) ## three readers, two affiliates, one shop, over real HTTP agains
 test: $(READY) ## every test, on real Valkey, Redis 7, ClickHouse's engine and Chromium
 	@$(BIN)/python -m tests.needs
 	$(BIN)/python -m pytest $(AT_ONCE)
+
+fuzz: $(READY) ## new input for [TARGET=url] for [SECONDS=300]; short runs of all targets are in `make test`
+	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),300) $(TARGET)
 
 check: $(READY) ## format, lint, types, known vulnerabilities, then the tests
 	$(BIN)/ruff format --check .
