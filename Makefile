@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test fuzz check audit e2e bench bench-attribute bench-replay bench-credits load lock clean
+.PHONY: help install run demo test fuzz check audit e2e bench bench-attribute bench-replay bench-credits bench-scale load lock clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -62,6 +62,9 @@ bench-replay: $(READY) ## how long a replay of 100,000 sales takes, as it was an
 
 bench-credits: $(READY) ## sales a second that the live worker decides on one core, with and without ClickHouse
 	$(BIN)/python -m loadtests.credit_rate
+
+bench-scale: $(READY) ## start and click rate with 1 million links, 10 million visitors, 100 million clicks (needs 25 GB)
+	$(BIN)/python -m loadtests.scale
 
 load: $(READY) ## a Locust journey that ends by comparing what it did with what the tables say
 	$(BIN)/python -m loadtests.load
