@@ -29,6 +29,19 @@ def _all_gone(pids: list[int], seconds: float = 15) -> bool:
     return False
 
 
+def _until(is_so: Callable[[], bool], system: System, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, system.logs()
+        time.sleep(0.1)
+
+
+def _is_in_snapshot(system: System, link: str) -> bool:
+    """It is written a second after a change."""
+    path = system.data_dir / "links" / "links.snapshot"
+    return path.exists() and f"link:{link}".encode() in path.read_bytes()
+
+
 def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -148,13 +161,15 @@ def test_a_folder_with_a_long_path_works(tmp_path: Path) -> None:
 
 def test_the_private_port_tells_health_readiness_and_metrics(system: System) -> None:
     system.click("/c/boots")
-    time.sleep(2.5)  # trackers tell their counts every second
+    _until(lambda: 'lastcookie_edge_total{outcome="clicks"' in _metrics(system), system)  # told every second
     health = system.request("GET", "/healthz", port=system.admin_port, host="127.0.0.1")
     ready = system.request("GET", "/readyz", port=system.admin_port, host="127.0.0.1")
-    metrics = system.request("GET", "/metrics", port=system.admin_port, host="127.0.0.1").body.decode()
     assert (health.status, ready.status, ready.json["problems"]) == (200, 200, [])
-    assert 'lastcookie_edge_total{outcome="clicks"' in metrics
-    assert "lastcookie_loader_lag_seconds" in metrics
+    assert "lastcookie_loader_lag_seconds" in _metrics(system)
+
+
+def _metrics(system: System) -> str:
+    return system.request("GET", "/metrics", port=system.admin_port, host="127.0.0.1").body.decode()
 
 
 def test_the_private_ports_questions_need_the_token(system: System) -> None:
@@ -173,8 +188,7 @@ def test_health_is_not_on_the_public_port(system: System) -> None:
 def test_links_are_served_at_once_from_the_snapshot_with_the_log_gone(start_system: Start) -> None:
     """Stopped, its log server's folder taken away, started again: the redirect works while the log is empty."""
     system = start_system()
-    time.sleep(2)  # a snapshot is written a second after a change
-    assert (system.data_dir / "links" / "links.snapshot").exists()
+    _until(lambda: _is_in_snapshot(system, "boots"), system)
     system.stop()
     (system.data_dir / "valkey").rename(system.folder / "lost")
     system.start()
@@ -189,7 +203,7 @@ def test_links_work_while_stores_cannot_be_reached_and_the_rest_when_they_can(
 ) -> None:
     """A first start without its stores fails; a later one redirects from the snapshot for as long as it takes."""
     system = start_system(redis={"url": valkey.url})
-    time.sleep(2)  # a snapshot is written a second after a change
+    _until(lambda: _is_in_snapshot(system, "boots"), system)
     system.stop()
     valkey.kill()
     system.start(wait=False)
