@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from schemas import keys
 from schemas.durations import parse_duration
 from schemas.reversals import reversal_content
-from schemas.terms import parse_versions, terms_at
+from schemas.terms import terms_at
 from tracker.links import Links
 from tracker.report_fields import FieldError, check_age, shortened
 from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
@@ -31,6 +31,18 @@ _LOCKS = 1024
 
 class NotRecorded(Exception):
     """The log cannot take a conversion now: 503, try again."""
+
+
+class _State(NamedTuple):
+    """The touches of a visitor, and whether there may have been more."""
+
+    touches: str
+    has_gap: bool
+
+    @classmethod
+    def of(cls, touches: bytes | None, gap: bytes | None, ready: bytes | None) -> "_State":
+        """Without the epoch the shard has just lost its state, and the gap's marker is still to come."""
+        return cls(touches.decode() if touches else "", gap is not None or ready is None)
 
 
 class Conversions:
@@ -71,7 +83,7 @@ class Conversions:
         return outcome, claim.conversion_id
 
     async def _claim(self, shard: int, key: str, report: Report, params: dict[str, str]) -> tuple[Outcome, Claim]:
-        before = await self._read_claim(shard, key)
+        before, states = await self._read(shard, key, report)
         for _ in range(_TRIES_MAX):
             known = decode_claim(before)
             known_ts = known.content.get(report.trust, {}).get("ts") if known else None
@@ -84,7 +96,7 @@ class Conversions:
                     report.received_at - known.first_received_at < merge_within_ms
                     and claim.decision_input() != known.decision_input()
                 ):
-                    claim, case = await self._case(report, claim, is_first=known is None)
+                    claim, case = await self._case(report, claim, states, is_first=known is None)
                     fields += ["decide", case]
                 elif known is not None and claim.is_confirmed and not known.is_confirmed:
                     fields += ["confirmed", orjson.dumps([report.program, report.order_id])]
@@ -97,28 +109,37 @@ class Conversions:
                 return outcome, claim
             if reply[0] == -1:
                 raise NotRecorded("claims are being rebuilt")
-            before = reply[1]
+            before, states = reply[1], {}
         raise NotRecorded("too many reports of one order at once")
 
-    async def _read_claim(self, shard: int, key: str) -> bytes:
-        """What is known of an order, b"" for nothing. Raises NotRecorded while nothing can be known yet."""
-        claim, ready = await self._redis.mget(key, keys.ready(shard))
+    async def _read(self, shard: int, key: str, report: Report) -> tuple[bytes, dict[str, _State]]:
+        """What is known of an order, b"" for nothing, and the touches of those visitors of the report that the same
+        shard keeps: one call to the log instead of two. Raises NotRecorded while nothing can be known yet."""
+        named = {visitor for visitor in (report.visitor, report.click_visitor) if visitor}
+        visitors = [visitor for visitor in named if keys.shard_of_visitor(visitor, self._shards) == shard]
+        touches = [keys.touches(shard, report.program, visitor) for visitor in visitors]
+        claim, ready, gap, *found = await self._redis.mget(key, keys.ready(shard), keys.gap(shard), *touches)
         if ready is None:
             raise NotRecorded("claims are being rebuilt")
-        return claim or b""
+        states = {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(visitors, found, strict=True)}
+        return claim or b"", states
 
-    async def _case(self, report: Report, claim: Claim, *, is_first: bool) -> tuple[Claim, bytes]:
-        """What the worker decides: the sale, and the touches of its visitors as they are now."""
+    async def _read_touches(self, program: str, visitor: str) -> _State:
+        shard = keys.shard_of_visitor(visitor, self._shards)
+        asked = keys.touches(shard, program, visitor), keys.gap(shard), keys.ready(shard)
+        return _State.of(*await self._redis.mget(asked))
+
+    async def _case(
+        self, report: Report, claim: Claim, read: dict[str, _State], *, is_first: bool
+    ) -> tuple[Claim, bytes]:
+        """What the worker decides: the sale, and the touches of its visitors as they are now; some are read already."""
         visitors = claim.visitors()
         states: dict[str, str] = {}
         has_gap = False
         for visitor in visitors:
-            shard = keys.shard_of_visitor(visitor, self._shards)
-            asked = keys.touches(shard, report.program, visitor), keys.gap(shard), keys.ready(shard)
-            state, gap, ready = await self._redis.mget(asked)
-            states[visitor] = state.decode() if state else ""
-            # Without the epoch the shard has just lost its state, and the marker is still to come.
-            has_gap = has_gap or gap is not None or ready is None
+            state = read.get(visitor) or await self._read_touches(report.program, visitor)
+            states[visitor] = state.touches
+            has_gap = has_gap or state.has_gap
         if is_first and claim.ts == report.received_at:
             # Several clocks: a sale is not before the click that it was read together with.
             newest = max((_newest_ts(state) for state in states.values()), default=0)
@@ -144,11 +165,10 @@ class Conversions:
         return claim, orjson.dumps(case)
 
     def _merge_within_ms(self, report: Report, known: Claim | None) -> int:
-        program = self._links.projection.get("program", report.program)
-        if program is None:
+        versions = self._links.terms_of(report.program)
+        if versions is None:
             return parse_duration("24h")
-        at = report.sale_ts if known is None else known.ts
-        return terms_at(parse_versions(program["terms"]), at).merge_within
+        return terms_at(versions, report.sale_ts if known is None else known.ts).merge_within
 
     async def reverse(self, reversal: dict[str, Any], source: str) -> str:
         """Record a reversal; its id. The same id and content again gets the same answer.
@@ -161,7 +181,10 @@ class Conversions:
         key = keys.reversal(shard, program, order_id, goal, reversal["reversal_id"])
         content = reversal_content(**reversal["content"])
         try:
-            claim = decode_claim(await self._read_claim(shard, order))
+            known, ready = await self._redis.mget(order, keys.ready(shard))
+            if ready is None:
+                raise NotRecorded("claims are being rebuilt")
+            claim = decode_claim(known or b"")
             if claim is None:
                 raise FieldError(404, "conversion_unknown", "no such sale has been reported", "order_id")
             line = orjson.dumps(_reversal_row(self._new_id(), claim, reversal, source, self._clock()))

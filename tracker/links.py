@@ -79,6 +79,7 @@ class Links:
         self._older: dict[bytes, Route] = {}
         self._dropped: list[dict[bytes, Route]] = []
         self._offers: dict[tuple[str, str], Offer] = {}
+        self._terms: dict[str, tuple[Terms, ...]] = {}
         self.window_ms_max = 0
         self.is_loaded = projection.position > 0
         """False while this worker has not been told of any link: then one is not unknown, but not known yet."""
@@ -95,6 +96,7 @@ class Links:
                     self.routes.pop(path, None)
                     self._older.pop(path, None)
         if not keys or kinds & {"program", "membership"}:
+            self._terms.clear()
             self._program_ttl_ms = greatest_windows(self.projection)
             self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
         if not keys or kinds & {"program", "membership", "affiliate"}:
@@ -145,6 +147,13 @@ class Links:
             return None
         names = {"program": program.decode(), "affiliate": affiliate.decode()}
         return read_link({**names, "code": "", "status": "active"})
+
+    def terms_of(self, program: str) -> tuple[Terms, ...] | None:
+        """All versions of a program's terms, or None where there is no such program."""
+        versions = self._terms.get(program)
+        if versions is None and (record := self.projection.get("program", program)) is not None:
+            versions = self._terms[program] = parse_versions(record["terms"])
+        return versions
 
     def merchant_of(self, program: str) -> str | None:
         """The merchant whose program it is, or None for no program."""
