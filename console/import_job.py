@@ -27,7 +27,7 @@ from tracker.click_id import ClickIds
 from tracker.conversions import Conversions, NotRecorded
 from tracker.links import Links
 from tracker.report_fields import FieldError
-from tracker.report_reader import read_report, with_foreign_click_id
+from tracker.report_reader import read_report, with_what_is_left_out
 from tracker.reports import Outcome, Report
 
 _IN_FLIGHT_MAX = 64
@@ -127,7 +127,7 @@ class Job:
         settings = self._settings.conversions
         report = read_report(row.params, program, "import", None, self._clock(), settings, self._ids)
         place = {"file": self._summary.file, "line": str(row.line)}
-        return report, with_foreign_click_id(place, row.params, report)
+        return report, with_what_is_left_out(place, row.params, report)
 
     async def _links(self) -> Links:
         """The program, as the tracker knows it. Raises Refusal where there is none."""

@@ -52,7 +52,7 @@ from tracker.report_fields import (
     read_program,
     read_reversal,
 )
-from tracker.report_reader import read_report, with_foreign_click_id
+from tracker.report_reader import read_report, with_what_is_left_out
 from tracker.reports import Outcome, Report
 from tracker.spool import Spool
 
@@ -127,7 +127,7 @@ class Api:
             self._check_rate(request)
             known, unknown = canonical(params)
             report = self._report(known, "pixel", self._visitor(request))
-            await self._submit_or_spool(report, with_foreign_click_id(unknown, known, report))
+            await self._submit_or_spool(report, with_what_is_left_out(unknown, known, report))
         except FieldError as error:
             await self._keep_problem("pixel", params, error)
 
@@ -174,7 +174,7 @@ class Api:
         # "null" is said by pages that keep their address back: as good as nothing said.
         if origin not in (None, "null") and not self._may_report(str(origin), report.program):
             raise FieldError(403, "origin_not_allowed", "this site is not among the program's allowed_hosts", "program")
-        await self._submit_or_spool(report, with_foreign_click_id(unknown, known, report))
+        await self._submit_or_spool(report, with_what_is_left_out(unknown, known, report))
 
     async def _keep_problem(self, source: str, params: dict[str, Any], error: FieldError) -> None:
         """For the merchant to see; of a program that nobody has there is nobody to show it to."""
@@ -199,7 +199,7 @@ class Api:
         merchant = self._merchant(request, token if isinstance(token, str) else "", "postback")
         known, unknown = canonical(params)
         report = self._report(known, "postback", None, merchant)
-        unknown = with_foreign_click_id(unknown, known, report)
+        unknown = with_what_is_left_out(unknown, known, report)
         return _answer(*await self._conversions.submit(report, unknown))
 
     async def convert(self, request: Request) -> Response:
@@ -209,7 +209,7 @@ class Api:
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             known, unknown = canonical(item)
             report = self._report(known, "api", None, merchant)
-            return await self._conversions.submit(report, with_foreign_click_id(unknown, known, report))
+            return await self._conversions.submit(report, with_what_is_left_out(unknown, known, report))
 
         return await self._each(await _json(request), one)
 

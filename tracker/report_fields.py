@@ -114,14 +114,18 @@ def read_order_id(value: Any) -> str:
         raise _malformed("order_id", "1 to 128 printable characters")
     if len(value) > 128:  # before any pattern: those are quadratic in what they are given
         raise _malformed("order_id", "1 to 128 printable characters")
-    if _is_placeholder(value) or _is_placeholder(unquote(value)):
+    if _is_placeholder(value):
         raise FieldError(422, "order_id_invalid", "order_id is empty, a placeholder or an unexpanded macro", "order_id")
     return _printable(value, "order_id", 128)
 
 
 def _is_placeholder(value: str) -> bool:
-    bare = value.strip(" \"'\t\r\n")
-    return bare.lower() in _NOTHING or not bare.strip() or _UNFILLED.fullmatch(bare.strip()) is not None
+    """Whether it is what a template says that was not filled in, or filled in with nothing."""
+    for text in (value, unquote(value)):
+        bare = text.strip(" \"'\t\r\n").strip()
+        if bare.lower() in _NOTHING or _UNFILLED.fullmatch(bare):
+            return True
+    return False
 
 
 def read_goal(value: Any) -> str:
@@ -129,7 +133,8 @@ def read_goal(value: Any) -> str:
 
 
 def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple[dict[str, Any], int]:
-    """The content as far as it was given, normalised so that equal values are equal, and the sale's time in ms.
+    """The content as far as it was given, normalised so that equal values are equal, and the sale's time in ms. A
+    placeholder is no customer: it is left out.
 
     Whether that time is too far back is asked when it is known whether the order is new: `check_age`."""
     content: dict[str, Any] = {}
@@ -144,6 +149,8 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple
     for name, read in readers.items():
         if known.get(name) not in _LEFT_OUT.get(name, (None, "")):
             content[name] = read(known[name])
+    if _is_placeholder(content.get("customer_id", "-")):  # it would make one customer of all
+        del content["customer_id"]
     sale_ts = now
     if known.get("ts") not in (None, ""):
         given = read_time(known["ts"])

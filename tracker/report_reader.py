@@ -41,8 +41,8 @@ def read_report(
     )
 
 
-def with_foreign_click_id(unknown: dict[str, str], known: Mapping[str, Any], report: Report) -> dict[str, str]:
-    """A click id that is none of ours is no evidence, but the merchant who sends the wrong thing wants to see it."""
-    if report.click_id is None and known.get("click_id"):
-        return {**unknown, "click_id": str(known["click_id"])}
-    return unknown
+def with_what_is_left_out(unknown: dict[str, str], known: Mapping[str, Any], report: Report) -> dict[str, str]:
+    """A click id that is none of ours, or a customer that every sale would share, is no evidence; but the merchant who
+    sends the wrong thing wants to see it."""
+    taken = {"click_id": report.click_id, "customer_id": report.content.get("customer_id")}
+    return {**unknown, **{name: str(known[name]) for name in taken if taken[name] is None and known.get(name)}}

@@ -299,6 +299,29 @@ def test_only_the_shops_pages_report_by_tag(edge: System) -> None:
         assert (answer.status, answer.headers.get("access-control-allow-origin")) == (204, origin)
 
 
+def test_a_shops_page_can_read_what_is_wrong(edge: System) -> None:
+    """Whoever builds a page in wants to see it; other sites' pages cannot."""
+    wrong: list[tuple[Any, int]] = [
+        ({"program": "plain", "order_id": "null"}, 422),
+        ({"program": "nobodys", "order_id": order()}, 404),
+        (sale(order(), amount="much"), 400),
+        ([1], 400),
+    ]
+    for body, status in wrong:
+        answer = events(edge, body, SHOP)
+        assert (answer.status, answer.headers.get("access-control-allow-origin")) == (status, SHOP)
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        for origin in ("https://evil.test", "null", None):
+            assert "access-control-allow-origin" not in events(edge, body, origin).headers
+
+
+def test_an_origin_is_what_a_browser_would_say(edge: System) -> None:
+    for origin in (f"{SHOP}/path", f"{SHOP}?a", f"{SHOP}:443", "HTTPS://shop.test", f"{SHOP}/\\", f"{SHOP}, {SHOP}"):
+        answer = events(edge, sale(order()), origin)
+        assert error_of(answer) == (403, "origin_not_allowed", "program")
+        assert "access-control-allow-origin" not in answer.headers
+
+
 def test_the_landing_pages_own_host_needs_no_list(edge: System) -> None:
     """Deep links need one; a program whose shop is one host has said which."""
     assert events(edge, {"program": "query", "order_id": order()}, SHOP).status == 204

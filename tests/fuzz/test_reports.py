@@ -14,7 +14,7 @@ from tracker.click_id import ClickIds
 from tracker.openapi import document
 from tracker.redirect import parse_query
 from tracker.report_fields import ALIASES, KNOWN, FieldError, canonical, read_content, read_program, read_reversal
-from tracker.report_reader import read_report, with_foreign_click_id
+from tracker.report_reader import read_report, with_what_is_left_out
 from tracker.reports import Report, decode_claim, encode_claim, merge
 
 NOW = 1_767_225_600_000
@@ -64,7 +64,7 @@ OF_A_SALE, OF_A_REVERSAL = codes("/v1/conversions"), codes("/v1/reversals")
 def read(params: dict[str, Any]) -> tuple[Report, dict[str, str]]:
     known, unknown = canonical(params)
     report = read_report(known, read_program(known.get("program")), "api", None, NOW, SETTINGS, IDS)
-    return report, with_foreign_click_id(unknown, known, report)
+    return report, with_what_is_left_out(unknown, known, report)
 
 
 @examples(400)

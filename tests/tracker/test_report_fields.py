@@ -305,6 +305,12 @@ def test_names_are_printable() -> None:
     assert refusal_of(channel="x" * 65) == (400, "channel_malformed", "channel")
 
 
+@pytest.mark.parametrize("value", ["null", "undefined", "{customer_id}", "%%CUSTOMER%%", "none", " "])
+def test_a_customer_that_every_sale_would_share_is_left_out(value: str) -> None:
+    """Else all would be one customer, whose first affiliate gets everything."""
+    assert content_of(customer_id=value, amount="1") == {"amount": "1.0000"}
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_what_is_empty_is_left_out(nothing: Any) -> None:
     """So it agrees with anything said before or after."""
