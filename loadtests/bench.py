@@ -333,7 +333,7 @@ def _bench(folder: Path, options: argparse.Namespace) -> list[str]:
         url = embedded.url(load(system.config, None, os.environ))
         result = Bench(system, nginx, Redis.from_url(url), options).run()
     result["one_core"] = one_core.measure(folder / "cores", options.seconds)
-    result["loader"] = loader_rate.run(folder)
+    result["loader"] = loader_rate.run(folder, options.rounds, 30_000 if options.quick else 300_000)
     wrong = show(result)
     before = results.previous()
     for line in results.compare(result, before) if before else ():

@@ -175,10 +175,11 @@ def main() -> None:
         options.json.write_text(json.dumps(found))
 
 
-def run(folder: Path) -> list[dict[str, Any]]:
+def run(folder: Path, rounds: int, clicks: int) -> list[dict[str, Any]]:
     """The same in a process of its own, as only one may open the tables; its rounds."""
     path = folder / "loader_rate.json"
-    subprocess.run([sys.executable, "-m", "loadtests.loader_rate", "--json", str(path)], check=True)
+    command = [sys.executable, "-m", "loadtests.loader_rate", "--json", str(path)]
+    subprocess.run([*command, "--rounds", str(rounds), "--clicks", str(clicks)], check=True)
     rounds: list[dict[str, Any]] = json.loads(path.read_text())
     return rounds
 
