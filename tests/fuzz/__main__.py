@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         print(f"round {rounds + 1}: {target}", flush=True)
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(FOLDER / f"test_{target}.py")],
-            env={**os.environ, "LASTCOOKIE_FUZZ_TIMES": "20", "LASTCOOKIE_FUZZ_SEED": str(time.time_ns() % 2**32)},
+            env={**os.environ, "FUZZ_TIMES": "20", "FUZZ_SEED": str(time.time_ns() % 2**32)},
         )
         if done.returncode:
             return 1

@@ -5,7 +5,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-TIMES_MORE = int(os.environ.get("LASTCOOKIE_FUZZ_TIMES", "0"))
+TIMES_MORE = int(os.environ.get("FUZZ_TIMES", "0"))
 """0 in the tests; `make fuzz` sets it."""
 
 

@@ -44,7 +44,7 @@ def test_the_edge_answers_as_its_document_says(start_system: Callable[..., Syste
     command += ["--generation-database", "none", "--continue-on-failure", "--warnings", "off"]
     command += ["--request-timeout", "60", "--suppress-health-check", "all"]
     command += ["--max-examples", str(20 * max(1, TIMES_MORE))]
-    command += ["--seed", os.environ.get("LASTCOOKIE_FUZZ_SEED", "1")]
+    command += ["--seed", os.environ.get("FUZZ_SEED", "1")]
     environ = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
     printed = "\n".join(line[:2000] for line in (done.stdout + done.stderr).splitlines())
