@@ -1,5 +1,5 @@
 """Cells of the CSV files that we write, so that a spreadsheet takes them for text: an order id may be a formula that
-somebody wants run. Pure; called by what writes CSV (`attribute` does it in SQL: attribution/queries/attribute_output.sql).
+somebody wants run. Pure; called by what writes CSV, but for `attribute`, which has the same in attribute_output.sql.
 """
 
 from typing import Any

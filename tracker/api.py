@@ -345,7 +345,7 @@ def _hosts_of(program: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _is_of(origin: str, hosts: Sequence[str]) -> bool:
     """Whether a browser would say this of a page on one of these hosts: the very text, as it is repeated to it."""
-    return destination.allowed(f"{origin}/", hosts) == f"{origin}/"
+    return origin.count("/") == 2 and destination.allowed(f"{origin}/", hosts) == f"{origin}/"
 
 
 def _cors(origin: str) -> dict[str, str]:
