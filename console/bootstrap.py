@@ -72,7 +72,7 @@ def check_version(redis: Any) -> None:
     info = redis.info("server")
     for server in [info] if "run_id" in info else info.values():  # of a cluster, one for each node
         name, least = ("valkey", (7, 2)) if "valkey_version" in server else ("redis", (6, 2))
-        found = str(server[f"{name}_version"])
+        found = str(server.get(f"{name}_version", "of no known version"))
         numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:2])
         if numbers < least:
             wanted = "Redis 6.2 or later, or Valkey 7.2 or later"

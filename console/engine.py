@@ -17,11 +17,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import maxminddb
 import uvicorn
+from redis.exceptions import RedisError
 
 from attribution import worker as worker_loop
 from attribution.catalog import Catalog
@@ -63,9 +65,7 @@ class Engine:
     def start(self) -> None:
         """Prepare the tables and start the threads."""
         self.tables.prepare()
-        self.admin = Admin(
-            self.settings, self.redis, self.tables, self.metrics, self._pause, lambda: self.is_ready
-        )
+        self.admin = Admin(self.settings, self.redis, self.tables, self.metrics, self._pause, lambda: self.is_ready)
         for name, target in (("keeper", self._keep), ("loader", self._load), ("worker", self._decide)):
             thread = threading.Thread(target=self._guard(target), name=name, daemon=True)
             thread.start()
@@ -111,7 +111,8 @@ class Engine:
         holder = f"{socket.gethostname()}/{os.getpid()}"
         if not self.settings.clickhouse.dsn and not self.settings.redis.url:
             # The lock on the tables' path already says that nobody else can load: a dead holder need not expire.
-            redis.delete(f"lc:lease:{role}")
+            with suppress(RedisError, OSError):  # then it expires
+                redis.delete(f"lc:lease:{role}")
         return Lease(redis, role, holder, self.settings.redis.shards, time.monotonic)
 
     def _wait_for_log(self) -> None:
@@ -177,11 +178,13 @@ def country_lookup(database: Path | None) -> Callable[[str], str]:
 def admin_token(data_dir: Path) -> str:
     """The private port's token: made at the first start, readable by the owner only."""
     path = data_dir / "admin.token"
-    if not path.exists():
+    if not path.exists() or not path.read_text().strip():  # an empty one would open to whoever brings nothing
         data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        draft = path.with_suffix(".draft")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
+        draft.replace(path)
     return path.read_text().strip()
 
 

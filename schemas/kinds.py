@@ -94,7 +94,8 @@ def url(*schemes: str) -> Kind:
     def read(value: object) -> str:
         written: str = plain.read(value)
         try:
-            is_whole = urlsplit(written).port != 0
+            parts = urlsplit(written)
+            is_whole = parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment
         except ValueError:
             is_whole = False
         if not is_whole:

@@ -2,11 +2,23 @@
 
 import http.client
 import json
+from pathlib import Path
 
 import pytest
 
+from console.engine import admin_token
 from console.private_port import is_ours
 from tests.system import System
+
+
+def test_a_token_that_a_crash_left_empty_is_made_anew(tmp_path: Path) -> None:
+    """Else whoever brings nothing would bring the right one."""
+    (tmp_path / "admin.token").touch()
+    (tmp_path / "admin.draft").write_text("half a tok")
+    token = admin_token(tmp_path)
+    assert len(token) > 40 and admin_token(tmp_path) == token
+    assert (tmp_path / "admin.token").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["admin.token"]
 
 
 @pytest.mark.parametrize(

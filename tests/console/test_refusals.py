@@ -50,6 +50,7 @@ class OldServer:
     [
         {"run_id": "x", "redis_version": "6.0.16"},
         {"run_id": "x", "redis_version": "5.0.14"},
+        {"run_id": "x"},
         {"run_id": "x", "redis_version": "7.2.4", "valkey_version": "7.1.9"},
         {"one:1": {"redis_version": "7.0.0"}, "two:1": {"redis_version": "6.1.240"}},
     ],
@@ -91,7 +92,10 @@ def test_an_embedded_engine_with_a_path_of_its_own_is_taken(tmp_path: Path) -> N
     assert load(tmp_path / "none.toml", None, {"LASTCOOKIE_CLICKHOUSE_DSN": "chdb:///srv/x"}).clickhouse.dsn
 
 
-@pytest.mark.parametrize("url", ["redis://:hunt/er2@host:6379/0", "redis://host:port", "rediss://[::1", "redis://h:0"])
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:hunt/er2@host:6379/0", "redis://hunt:12#er2@host", "redis://host:port", "rediss://[::1", "redis://h:0"],
+)
 def test_a_url_that_cannot_be_taken_apart_is_refused_without_repeating_it(tmp_path: Path, url: str) -> None:
     """A client would say a part of the password, which it took for the port."""
     with pytest.raises(SettingsError) as caught:

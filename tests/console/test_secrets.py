@@ -4,7 +4,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ from console import embedded
 from tests.log_server import LogServer
 from tests.system import System, free_ports
 
-Start = Callable[..., System]
 PASSWORD = "log-server-passw0rd"
 TABLES_PASSWORD = "tables-passw0rd"
 
@@ -126,16 +125,16 @@ def test_nothing_that_is_kept_is_for_others_to_read(system: System) -> None:
     assert open_to_others == []
 
 
-def test_a_folder_that_was_open_is_shut_and_the_embedded_log_server_is_told_nothing(start_system: Start) -> None:
-    system = start_system(environ={"LASTCOOKIE_REDIS_MAXMEMORY": "64mb"})
+def test_a_folder_that_was_open_is_shut_and_the_embedded_log_server_is_told_nothing(tmp_path: Path) -> None:
+    system = System(tmp_path, environ={"LASTCOOKIE_REDIS_MAXMEMORY": "64mb"})
+    system.data_dir.mkdir(mode=0o755)
+    system.start()
     words = Path(f"/proc/{system.pid_of('valkey')}/environ").read_bytes()
     assert b"LASTCOOKIE_" not in words
     socket = system.data_dir / "valkey.sock"
     assert stat.S_ISSOCK(socket.stat().st_mode) and not socket.stat().st_mode & 0o077
-    system.stop()
-    system.data_dir.chmod(0o755)
-    system.start()
     assert stat.S_IMODE(system.data_dir.stat().st_mode) == 0o700
+    assert system.stop() == 0
 
 
 def test_a_password_of_the_tables_is_not_told_when_they_cannot_be_reached(tmp_path: Path) -> None:
