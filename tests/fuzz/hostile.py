@@ -43,7 +43,7 @@ WORDS = [
 
 pieces = st.sampled_from([*CONTROLS, *ENCODED, *MARKUP, *SQL, *FORMULAS, *NUMBERS, *WORDS])
 texts = st.lists(pieces | st.text(max_size=6), max_size=6).map("".join)
-"""Without lone surrogates half of the time; decoders never make those."""
+"""Any but lone surrogates, which no decoder makes."""
 
 json_values = st.recursive(
     st.none()

@@ -59,7 +59,7 @@ def drained(data: bytes) -> tuple[list[Any], bytes]:
         return asyncio.run(drain(Path(folder)))
 
 
-@examples(100)
+@examples(40)
 @given(damaged(WHOLE))
 def test_a_damaged_file_is_drained(data: bytes) -> None:
     got, aside = drained(data)
@@ -76,7 +76,7 @@ class Connection:
         done(b"OK")
 
 
-@examples(100)
+@examples(40)
 @given(st.lists(json_values | st.just(RECORDS[0]), max_size=6))
 def test_records_of_any_shape_stop_nothing(records: list[Any]) -> None:
     """Whole by their checksum, and nothing that this version of the code has written."""
