@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test fuzz check audit e2e bench bench-attribute bench-replay bench-credits bench-scale load lock clean
+.PHONY: help install run demo test fuzz check audit e2e bench bench-attribute bench-replay bench-credits bench-scale load chaos mutants lock clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -68,6 +68,12 @@ bench-scale: $(READY) ## start and click rate with 1 million links, 10 million v
 
 load: $(READY) ## a Locust journey that ends by comparing what it did with what the tables say
 	$(BIN)/python -m loadtests.load
+
+chaos: $(READY) ## kill, freeze, fill and restore everything under load; nothing may be lost. An hour; SIZE=small: minutes
+	$(BIN)/python -m tests.chaos --size $(or $(SIZE),full)
+
+mutants: $(READY) ## take away what the promises rest on, one at a time: a test must fail each time
+	$(BIN)/python -m tests.mutants
 
 lock: $(READY) ## write requirements.lock anew
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml

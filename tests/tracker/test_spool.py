@@ -180,7 +180,7 @@ def test_what_is_added_during_a_drain_comes_out_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"x", b"00000000 3 abc", b"352441c2 4 abc", b"352441c2 x abc", b"352441c2 3 abd", b"352441C2 3 abc"],
+    [b"", b"x", b"00000000 3 123", b"884863d2 4 123", b"884863d2 x 123", b"884863d2 3 124", b"884863D2 3 123"],
 )
 def test_a_line_that_is_not_whole_is_no_record(line: bytes) -> None:
     assert read_record(line) is None
