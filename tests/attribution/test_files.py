@@ -28,21 +28,18 @@ from tests.attribution.file_cases import NOW, FileCase, Terms, expected_rows, wr
 CASES = Path(__file__).parent / "cases"
 DAY = 86_400_000
 
-_databases = count(1)
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine(engine_dsn: str) -> Iterator[Any]:
     """A client in an empty database, with the settings that `attribute` asks for."""
-    database = f"files{next(_databases)}"
     holder = clickhouse_connect.get_client(dsn=engine_dsn)
-    holder.command(f"CREATE DATABASE {database}")
+    holder.command("CREATE DATABASE files")
     client = clickhouse_connect.get_client(
-        dsn=engine_dsn, database=database, settings=engine_settings(600_000_000, cores=2)
+        dsn=engine_dsn, database="files", settings=engine_settings(600_000_000, cores=2)
     )
     yield client
     client.close()
-    holder.command(f"DROP DATABASE {database}")
+    holder.command("DROP DATABASE files")
     holder.close()
 
 
