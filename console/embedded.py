@@ -59,6 +59,7 @@ def command(settings: Settings) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "always",
         "no-appendfsync-on-rewrite": "no",
+        "aof-use-rdb-preamble": "yes",  # read in within half the time of commands
         "auto-aof-rewrite-percentage": "100",
         "auto-aof-rewrite-min-size": "256mb",
         "save": "",

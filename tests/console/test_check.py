@@ -107,6 +107,15 @@ def test_a_click_or_report_that_is_there_twice_is_named(bench: Bench) -> None:
     assert broken(bench) == ["click000000000000000000000000000 is there 2 times", "r is there 2 times"]
 
 
+def test_more_clicks_than_fit_memory_are_looked_at_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_module, "_ROWS_AT_ONCE", 2)
+    stored(bench, *range(5))
+    assert broken(bench) == []
+    stored(bench, 6, 8, 8)
+    twice = "click000000000000000000000000008 is there 2 times"
+    assert broken(bench) == ["worker 1 started 7: 1 of 9 clicks missing in lc{0}:clicks", twice]
+
+
 def test_two_credits_of_one_version_are_named(bench: Bench) -> None:
     for credit_id in "ab":
         insert(bench, "credit_versions", credit_id=credit_id, program="p", order_id="o", goal="sale", version=1)
