@@ -134,11 +134,17 @@ class Worker:
             else complete_touches(case, self._catalog.terms(case.program))
             for case in cases
         ]
+        early = self._redis.smembers(keys.early(shard)) if cases else set()
         if late or not is_sure:  # what the edge had at hand is not all, or not the first word
             touches = [None] * len(cases)
+        if early:
+            pairs = zip(cases, touches, strict=True)
+            touches = [None if case.conversion_id.encode() in early else found for case, found in pairs]
+        of_late: list[Case] = []
         if late or again or staged or any(found is None for found in touches):
             self._wait_for_tables()
-            cases += self._cases_of_late_clicks(late, {case.conversion_id for case in cases})
+            of_late = self._cases_of_late_clicks(late, {case.conversion_id for case in cases})
+            cases += of_late
             again += [case.order for case in cases if case.is_again and self._has_stages(case.program)]
             self._goals.read({*again, *(case.order for case in cases if self._is_staged(case))})
             cases += self._cases_of_stages(again, cases)
@@ -147,6 +153,9 @@ class Worker:
         self.counters["sales_by_evidence_at_hand"] += at_hand
         self.counters["sales_by_tables"] += len(touches) - at_hand
         self._known.begin([case for case, found in zip(cases, touches, strict=True) if found is None])
+        for case in of_late:
+            if self._known.in_force(case) is None:  # its own entry is still to come
+                self._redis.sadd(keys.early(self._shard(case)), case.conversion_id)
         lines = []
         for case, found in zip(cases, touches, strict=True):
             line = self._decide(case, found)
@@ -159,6 +168,11 @@ class Worker:
         )
         if not done:
             raise LeaseLost(ROLE)
+        if decided := early & {case.conversion_id.encode() for case in cases}:
+            self._redis.srem(keys.early(shard), *decided)
+
+    def _shard(self, case: Case) -> int:
+        return keys.shard_of_order(case.program, case.order_id, case.sale.goal, self._shards)
 
     def _decide(self, case: Case, at_hand: list[Touch] | None) -> bytes | None:
         """The decision as a line, or None where it stays as it was. `at_hand` are the touches if they are all that can

@@ -70,6 +70,11 @@ def claim(shard: int, program: str, order_id: str, goal: str) -> str:
     return f"lc{{{shard}}}:o:{program}:{goal}:{order_id}"
 
 
+def early(shard: int) -> str:
+    """Set: ids of sales of this shard that a late click had decided before their own entry was read."""
+    return f"lc{{{shard}}}:early"
+
+
 def reversal(shard: int, program: str, order_id: str, goal: str, reversal_id: str) -> str:
     """String: the content of one reversal of an order. Ids are printable: none can contain the line end."""
     return f"lc{{{shard}}}:r:{program}:{goal}:{order_id}\n{reversal_id}"

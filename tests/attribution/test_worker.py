@@ -466,6 +466,23 @@ def test_sales_and_visitors_on_different_shards(valkey: LogServer, tables: Any, 
         assert bench.credits(f"o{n}")[1:] == [(2, 1, "bob", click_id(100 + n), "click")]
 
 
+def test_a_late_click_that_is_read_before_its_sale_makes_one_decision(
+    valkey: LogServer, tables: Any, tmp_path: Path
+) -> None:
+    """The shard of the visitor comes first; the sale waits on its own, and its row is in the tables already."""
+    bench = Bench(valkey, tables, tmp_path, shards=2)
+    bench.program()
+    visitor = next(name for name in map(str, range(99)) if keys.shard_of_visitor(name, 2) == 0)
+    order = next(name for name in map(str, range(99)) if keys.shard_of_order("p", name, "sale", 2) == 1)
+    for shard in range(2):
+        bench.redis.hset(keys.positions(keys.conversions(shard)), "worker", "0-1")
+    bench.sale(order, visitor)
+    bench.clicks(bench.click(1, visitor), replay=True)
+    bench.decide()
+    assert bench.credits(order) == [(1, 0, "alice", click_id(1), "click")]
+    assert bench.decided == ["click"] and not bench.redis.exists(keys.early(1))
+
+
 # The rule
 
 
