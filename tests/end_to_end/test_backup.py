@@ -58,7 +58,9 @@ def _wait(is_so: Callable[[], bool], system: System) -> None:
 
 
 def back_up(system: System, folder: Path, check: bool = True) -> Any:
-    return system.run("backup", str(folder), check=check)
+    done = system.run("backup", str(folder), check=False)
+    assert not check or done.returncode == 0, f"{done.stdout}{done.stderr}\n{system.logs()}"
+    return done
 
 
 def test_what_was_acknowledged_before_a_backup_is_there_after_the_disk_is_lost(
