@@ -10,7 +10,6 @@ import click
 
 from console.commands import Instance, fail, instance_options, json_option, named_errors
 from console.migrate import NewerSchema, migrate, pending
-from console.offline import hold_tables
 
 
 @click.command("migrate")
@@ -19,6 +18,8 @@ from console.offline import hold_tables
 @instance_options
 def upgrade(instance: Instance, dry_run: bool, as_json: bool) -> None:
     """Bring the tables to this release's schema; nothing may be running on them."""
+    from console.offline import hold_tables  # with the client of the tables, which most commands do without
+
     settings = instance.settings
     with named_errors():
         tables = hold_tables(settings)

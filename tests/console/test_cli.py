@@ -7,6 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from console.cli import main
 from tests.system import ROOT, System
 from tracker.snapshot import load_snapshot
 
@@ -216,6 +219,15 @@ def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help() -> None:
-    for command in ("up", "apply", "key", "decide", "explain", "sql", "check", "verify-config", "demo"):
-        done = lastcookie(command, "--help")
-        assert done.returncode == 0 and "Usage" in done.stdout, command
+    assert {"up", "apply", "key", "decide", "explain", "sql", "check", "verify-config", "demo"} <= main.commands.keys()
+    for command in main.commands:
+        done = CliRunner().invoke(main, [command, "--help"])
+        assert done.exit_code == 0 and done.output.startswith(f"Usage: main {command}"), command
+
+
+def test_a_command_does_not_load_what_only_the_processes_of_a_system_need() -> None:
+    """Its user waits for that at every command."""
+    script = "import sys, console.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "click" in loaded.split()
+    assert not {"chdb", "clickhouse_connect", "starlette", "uvicorn"} & set(loaded.split())
