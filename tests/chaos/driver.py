@@ -22,6 +22,7 @@ from tests.system import PERSON, Answer, System
 
 AFFILIATE_OF = {"boots": "alice", "sneakers": "bob"}
 _SALES_PERCENT = 12
+_DEAD_LINKS_PERCENT = 5
 _BETWEEN_CLICKS_SECONDS = 0.02
 """Between two clicks of one reader: in one millisecond neither would be the last."""
 
@@ -144,6 +145,8 @@ class Driver:
                     continue
             elif self._keys is not None and chance.randrange(100) < _SALES_PERCENT:
                 self._sell(line, chance)
+            elif chance.randrange(100) < _DEAD_LINKS_PERCENT:
+                self._ask(line, "GET", "/c/unknown", None, {})
             else:
                 self.click(line, chance.choice(("boots", "sneakers")))
         line.close()

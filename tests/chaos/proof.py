@@ -92,12 +92,14 @@ def compare(run: str, journal: Journal, system: System) -> Left:
     credited = {row["order_id"]: (row["affiliate"], row["click_id"]) for row in credits}
     counts = Counter(row["sub1"] for row in clicks) + Counter(row["order_id"] for row in credits)
     ids = Counter(row["click_id"] for row in clicks)
+    refusals = system.sql("SELECT refusal_id FROM refusals GROUP BY refusal_id HAVING count() > 1")
     sold = {row["order_id"] for row in system.sql(_SOLD.format(run=run))}
     return Left(
         missing=sorted((journal.clicks.keys() - stored) | (journal.orders.keys() - credited)),
         spurious=sorted((stored.keys() - journal.asked_clicks) | ((credited.keys() | sold) - journal.asked_orders)),
         changed=sorted(_differing(journal.clicks, stored) + _differing(journal.orders, credited)),
-        doubled=sorted(id for id, times in (counts + ids).items() if times > 1),
+        doubled=sorted(id for id, times in (counts + ids).items() if times > 1)
+        + [row["refusal_id"] for row in refusals],
         broken=[],
     )
 

@@ -37,7 +37,8 @@ def kills(world: World) -> None:
         left = world.prove(system, system.redis, driver)
     figure = f"0 lost of {world.size.events:,} over {world.size.kills} kills per process"
     done = f"{journal.acknowledged:,} over {', '.join(f'{n} of {kind}' for kind, n in killed.items())}"
-    happened = sum(journal.errors.values()) > 0 and journal.statuses[503] > 0
+    done += f", {journal.errors.total()} requests broken off, {journal.statuses[503]} sales told 503"
+    happened = min(killed.values()) < 3 or journal.errors.total() > 0  # of a few kills none may meet a request
     world.tell_left("acknowledged events survive SIGKILL of any process", figure, done, left, happened)
 
 
