@@ -26,6 +26,7 @@ FUNCTIONS = set(
     argMax arrayEnumerate bloom_filter by_time concat count fromUnixTimestamp64Milli has isNull JSONExtract
     JSONExtractArrayRaw JSONExtractInt JSONExtractString max min now now64 toString toUnixTimestamp64Milli toYYYYMM
     uniqExact numbers JSONLength any arrayConcat arrayDistinct arrayJoin arrayMap arraySort groupArray groupUniqArray
+    arrayExists currentDatabase toDate toStartOfHour transform
     groupUniqArrayArray hasAny if least length splitByChar toUInt64 formatRow file
     """.split()
 )
@@ -44,7 +45,7 @@ TYPES_AND_WORDS = set(
     Array DateTime64 Decimal LowCardinality Nullable Tuple Bool String UInt16 UInt32 UInt64 Int64 DateTime
     IN AND OR AS BY JOIN FROM SELECT EXCEPT TYPE VALUES USING NOT ON OVER PARTITION ORDER WHERE clicks refusals
     reports conversion_versions credit_versions entity_versions dead_letters migrations terms past claims
-    stage KEY
+    stage KEY forgets forgetting
     """.split()
 )
 FORMATS = {"JSONEachRow", "JSON", "Parquet"}
