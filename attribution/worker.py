@@ -105,7 +105,10 @@ class Worker:
     def _follow_entities(self) -> None:
         """Bring the catalog up to the present: a sale is judged by the terms that were in force when it came."""
         projection = self._catalog.projection
-        while entries := self._redis.xrange(keys.ENTITIES, f"({projection.stream_id}", count=1000):
+        # At the start not from the stream, which may hold a million links of the last hour.
+        while projection.position and (
+            entries := self._redis.xrange(keys.ENTITIES, f"({projection.stream_id}", count=100)
+        ):
             if not projection.continues(entries[0][1]):
                 break
             for stream_id, fields in entries:
@@ -113,7 +116,8 @@ class Worker:
             self._catalog.changed()
         mark = (self._redis.hget(keys.PROJECTION, MARK) or b"0 0-0").decode()
         if int(mark.partition(" ")[0]) > projection.position:
-            records = [(key.decode(), data) for key, data in self._redis.hscan_iter(keys.PROJECTION, count=5000)]
+            fields = self._redis.hscan_iter(keys.PROJECTION, match=keys.ALL_BUT_LINKS, count=5000)
+            records = [(key.decode(), data) for key, data in fields]
             projection.take_all(mark, ((key, data) for key, data in records if key != MARK))
             self._catalog.changed()
 

@@ -76,7 +76,10 @@ def _served_is_stored(client: Any, waiting: dict[Numbering, set[int]]) -> Findin
     # One query, so that clicks which come meanwhile leave no hole. Of very many, those that are there twice would fill
     # a hole: the next invariant finds them.
     counting = "uniqExact(sequence)" if _rows(client, "clicks") <= _ROWS_AT_ONCE else "count()"
-    query = f"SELECT worker, incarnation, stream, {counting}, max(sequence) FROM clicks GROUP BY worker, incarnation, stream"
+    query = (
+        f"SELECT worker, incarnation, stream, {counting}, max(sequence) FROM clicks "
+        "GROUP BY worker, incarnation, stream"
+    )
     rows = client.query(query).result_rows
     counts: dict[Numbering, tuple[int, int]] = {row[:3]: row[3:] for row in rows}
     for numbering, sequences in waiting.items():

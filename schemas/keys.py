@@ -91,6 +91,9 @@ ENTITIES = "lc{e}:entities"
 PROJECTION = "lc{e}:projection"
 """Hash: `type:id` -> the current record, and `@` -> id of the last entry it holds."""
 
+ALL_BUT_LINKS = "[^l]*"
+"""Pattern of the projection's fields without links, of which there may be millions: no other type begins with an l."""
+
 TOUCH_SLACK_MS = 3_600_000
 """Touches are kept this much longer than the window: a sale dated further back is decided from the tables."""
 

@@ -2,8 +2,11 @@
 
 import itertools
 import re
+from fnmatch import fnmatchcase
 
 from schemas import keys
+from schemas.entity_keys import UrlChecks, entity_types
+from schemas.projection import MARK
 
 
 def test_all_keys_of_a_shard_have_its_hash_tag() -> None:
@@ -49,3 +52,10 @@ def test_visitors_and_orders_spread_over_the_shards_the_same_way_everywhere() ->
 
 EXPECTED_VISITORS = [2, 0, 2, 0, 3, 1, 3, 1]
 EXPECTED_ORDERS = [3, 2, 0, 1, 1, 0, 2, 3]
+
+
+def test_the_pattern_without_links_is_of_every_other_type() -> None:
+    """Valkey's patterns are those of fnmatch, but for the sign of a set's complement."""
+    pattern = keys.ALL_BUT_LINKS.replace("^", "!")
+    types = [*entity_types(UrlChecks(lambda url: None, lambda entry: None)), "key", MARK]
+    assert {type for type in types if not fnmatchcase(f"{type}:x", pattern)} == {"link"}
