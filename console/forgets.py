@@ -7,6 +7,7 @@ What he does after his touches went is a new beginning, and stays. Called by adm
 """
 
 import itertools
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +103,7 @@ class Forgets:
             folder = settings.data.dir
             written = itertools.chain((folder / "log").glob("*"), (folder / "spool" / "damaged").glob("*"))
             counts["log lines"] = blot_out(written, names)
+            shutil.rmtree(folder / "clickhouse" / "shadow", ignore_errors=True)  # of a backup that died
             if not tables.remove_old_data(time.monotonic, _OLD_DATA_SECONDS):
                 problem = problem or "the tables have not removed their old data yet: they will, within minutes"
             tables.journal(self._new_id(), log.now(), trace)

@@ -67,7 +67,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     """Bytes a click, by where they are; while they wait for the loader and after."""
     settings = Settings()
     (folder / "log").mkdir()
-    server = LogServer(str(binary()), folder / "log").start()
+    server = LogServer(str(binary()), folder / "log").start(auto_aof_rewrite_percentage="0")  # its file at the peak
     client = open_tables(folder / "tables")
     try:
         before = used_bytes(server.redis)
