@@ -96,7 +96,7 @@ class Membership(TypedDict):
 class Link(TypedDict):
     """A short link. Status: active | paused | removed; `url` null: the landing page; `expires` in ms.
 
-    There may be millions: what is null is not stored (`dump_record`, `read_link`).
+    There may be millions: its code and what is null is not stored (`dump_record`, `read_link`).
     """
 
     code: str
@@ -148,15 +148,16 @@ def coupon_id(program: str, code: str) -> str:
 
 
 def dump_record(kind: str, record: Mapping[str, Any]) -> bytes:
-    """The record as it is stored, by whoever stores it: JSON, a link without what is null (35 bytes less each)."""
+    """The record as it is stored, by whoever stores it: JSON, a link without its code, which is its id, and without
+    what is null: 60 bytes less each."""
     if kind == "link":
-        record = {key: value for key, value in record.items() if value is not None}
+        record = {key: value for key, value in record.items() if value is not None and key != "code"}
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
 
-def read_link(record: Record) -> Record:
-    """The record of a link with what is not stored where it is null."""
-    return {"url": None, "kind": None, "expires": None, **record}
+def read_link(record: Record, code: str) -> Record:
+    """The record of a link with what is not stored."""
+    return {"code": code, "url": None, "kind": None, "expires": None, **record}
 
 
 def read_affiliate(record: Record) -> Record:

@@ -58,7 +58,7 @@ def diff(current: Mapping[EntityKey, Record], file: EntityFile, at: int, terms_d
     """
     entries = [entry for entry in file.entries if entry.key in current or not _says_removed(entry)]
     known = {*current, *(entry.key for entry in entries)}
-    before = {entry.key: _READ.get(entry.type, dict)(current[entry.key]) for entry in entries if entry.key in current}
+    before = {entry.key: _read(entry.key, current[entry.key]) for entry in entries if entry.key in current}
     records = {**current, **before}
     problems: list[Problem] = []
     for entry in entries:
@@ -79,12 +79,13 @@ def diff(current: Mapping[EntityKey, Record], file: EntityFile, at: int, terms_d
     )
 
 
-_READ: dict[str, Callable[[Record], Record]] = {
-    "affiliate": read_affiliate,
-    "membership": read_membership,
-    "link": read_link,
-}
-"""How stored records are read that lack something: it was null, or an older version of the code did not know it."""
+_READ: dict[str, Callable[[Record], Record]] = {"affiliate": read_affiliate, "membership": read_membership}
+"""How records that an older version of the code may have written are read."""
+
+
+def _read(key: EntityKey, record: Record) -> Record:
+    kind, id = key
+    return read_link(record, id) if kind == "link" else _READ.get(kind, dict)(record)
 
 
 def _says_removed(entry: Entry) -> bool:

@@ -57,6 +57,11 @@ _HOST_ENTRY: Final = re.compile(
     r"(\*\.)?(\[[0-9A-Fa-f:.]+\]|[^\x00-\x20\x7f-\x9f/?#@:\[\]\\%*]{1,253})(?::([0-9]{1,5}))?"
 )
 _HOST_ENTRY_HELP: Final = "an allowed host is a host name, or '*.' and a host name, with or without ':port'"
+_PLAIN: Final = re.compile(
+    r"https?://(?!xn--)[a-z](?:[a-z0-9-]*[a-z0-9])?(?:\.(?!xn--)[a-z](?:[a-z0-9-]*[a-z0-9])?)+"
+    r"(?:/(?!\.)[A-Za-z0-9_~.=&-]*)+(?:\?[A-Za-z0-9_~.=&-]+)?"
+)
+"""Web addresses that a parser writes as they are: by far the most, and to take one apart costs 30 µs."""
 _UNSAFE_IN_HEADER: Final = re.compile(r"[^!-~]")
 _ATTRIBUTES: Final = ("href", "protocol", "username", "password", "host", "hostname", "port", "host_type")
 _DOT_SEGMENTS: Final = (b".", b"..")
@@ -105,6 +110,8 @@ class Template:
 
 def compile_template(url: str) -> Template:
     """Check `url` and take it apart; raises `DestinationError` as `check_template` does."""
+    if _PLAIN.fullmatch(url) and len(url) <= URL_LENGTH_MAX:
+        return Template([url], ())
     names = _macro_names(url)
     placeholder = _unused_word(url)
     parsed = _parse(_MACRO.sub(placeholder, url), length_max=None if names else URL_LENGTH_MAX)
@@ -113,7 +120,7 @@ def compile_template(url: str) -> Template:
     if len(literals) != len(names) + 1:
         raise DestinationError("macro_lost", "a macro stands in a path segment that a later '..' takes away")
     literals[0] = parsed.origin + literals[0]
-    if names:  # to take a URL apart costs 30 µs, at the first click on each of a million links
+    if names:
         _check_without_values("".join(literals))
     in_path = [not _PATH_END.search("".join(literals[: count + 1])) for count in range(len(names))]
     return Template(literals, list(zip(names, in_path, strict=True)))

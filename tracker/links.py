@@ -141,12 +141,12 @@ class Links:
             if path.startswith(b"/v/"):
                 code = code.removesuffix(b".gif") if code.endswith(b".gif") else b""
             record = self.projection.get("link", code.decode()) if _is_name(code) else None
-            return None if record is None else read_link(record)
+            return None if record is None else read_link(record, code.decode())
         affiliate, _, program = path[3:].partition(b"/")
         if not (_is_name(affiliate) and _is_name(program)):
             return None
         names = {"program": program.decode(), "affiliate": affiliate.decode()}
-        return read_link({**names, "code": "", "status": "active"})
+        return read_link({**names, "status": "active"}, "")
 
     def terms_of(self, program: str) -> tuple[Terms, ...] | None:
         """All versions of a program's terms, or None where there is no such program."""

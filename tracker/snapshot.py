@@ -3,14 +3,15 @@
 First `<position> <stream id> <crc32 of what follows> sorted`, filled up to 128 bytes; then for each entity a line of
 `type:id`, tab and record, in the order of their bytes. A million links are 150 MB, of which a tracker needs those that
 are clicked: links stay in the file, mapped into memory that all trackers of a machine share, and are found by halving
-it, in some 15 µs. All else is read at once. The file is replaced and never changed: who has opened it keeps what he
-has. Called by app.py.
+what lies between two marks, 16 KB apart. All else is read at once. The file is replaced and never changed: who has
+opened it keeps what he has. Called by app.py.
 """
 
 import heapq
 import mmap
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from schemas.projection import Frozen, Projection
 
 _HEAD_BYTES = 128
 _LINK = b"\nlink:"
+_MARK_BYTES = 16 << 10
 _SORTED_AT_ONCE = 5000
 _GIVE_WAY_BYTES = 32 << 10
 _GIVE_WAY_SECONDS = 0.0002
@@ -40,11 +42,17 @@ class StoredLinks:
         self._end = len(text) - 1
         self._start = self._seek(_LINK, _HEAD_BYTES - 1)
         self._end = self._seek(b"\nlink;", self._start)
+        marks = range(self._start, self._end, _MARK_BYTES)
+        self._places = [text.rfind(b"\n", self._start, mark + 1) for mark in marks]
+        self._marks = [text[place : text.find(b"\t", place)] + b"\t" for place in self._places]
 
     def get(self, id: str) -> bytes | None:
         """The record of one link, or None."""
         wanted = _LINK + id.encode() + b"\t"
-        place = self._seek(wanted, self._start)
+        mark = bisect_right(self._marks, wanted)
+        if not mark:
+            return None
+        place = self._seek(wanted, self._places[mark - 1], *self._places[mark : mark + 1])
         if not self._begins(place, wanted):
             return None
         return self._text[place + len(wanted) : self._text.find(b"\n", place + 1)]
@@ -69,9 +77,10 @@ class StoredLinks:
             place = self._text.find(b"\n", behind + 1) if self._begins(behind, wanted) else behind
         yield text[place + 1 : self._end + 1]
 
-    def _seek(self, wanted: bytes, low: int) -> int:
-        """The place of the first line, from the one at `low` on, that is not before `wanted`; the end if all are."""
-        text, high = self._text, self._end
+    def _seek(self, wanted: bytes, low: int, high: int | None = None) -> int:
+        """The place of the first line, from the one at `low` on, that is not before `wanted`; `high`, which is the end
+        unless given, if all are."""
+        text, high = self._text, self._end if high is None else high
         while low < high:
             middle = text.rfind(b"\n", low, (low + high) // 2 + 1)
             if text[middle : middle + len(wanted)] < wanted:

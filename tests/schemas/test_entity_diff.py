@@ -92,7 +92,6 @@ def test_a_new_entity_has_defaults_for_what_the_file_leaves_out() -> None:
         "money": {},
     }
     assert records[("link", "boots")] == {
-        "code": "boots",
         "program": "shoes",
         "affiliate": "alice",
         "url": "http://shop.localhost:8082/boots",
@@ -142,7 +141,7 @@ def test_links_that_were_stored_with_what_is_null_are_no_change() -> None:
     here = Installation(DEMO)
     for key, record in here.records.items():
         if key[0] == "link":
-            record |= {"kind": None, "expires": None}
+            record |= {"code": key[1], "kind": None, "expires": None}
     assert here.apply(DEMO, 5_000) == Plan((), (), ())
 
 

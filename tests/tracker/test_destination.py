@@ -5,9 +5,10 @@ import string
 
 import pytest
 from ada_url import parse_url
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tracker import destination
 from tracker.destination import (
     MACRO_USES_MAX,
     MACROS,
@@ -756,3 +757,21 @@ def test_a_click_leaves_a_url_that_the_parser_does_not_change(url: str, values: 
     final = with_click_id(expanded, "click_id", click_id)
     assert parse_url(final)["href"] == final
     assert parse_url(final)["origin"] == "https://shop.example"
+
+
+@settings(deadline=None)
+@given(st.from_regex(destination._PLAIN, fullmatch=True))
+def test_a_plain_address_is_what_a_parser_makes_of_it(url: str) -> None:
+    """It is not taken apart: that would change nothing, and refuse nothing."""
+    assert destination._parse(url).href == url
+    assert compile_template(url).expand({}) == compile_template(url + "{sub1}").expand({}) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://s.test", "https://1.2.3.4/", "https://s.0x7f/", "https://S.test/", "https://s.test:443/", "https://s/",
+     "https://s.test/a/../b", "https://s.test/./", "https://s.test/%2e%2e/", "https://u@s.test/", "https://xn--a.test/",
+     "https://s.test/a b", "https://s.test/\\", "https://s.test/{sub1}", "ftp://s.test/", "https://s.test/?"],
+)  # fmt: skip
+def test_what_a_parser_might_write_otherwise_is_not_plain(url: str) -> None:
+    assert not destination._PLAIN.fullmatch(url)

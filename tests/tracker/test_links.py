@@ -30,7 +30,7 @@ def served(**links: dict[str, Any]) -> Links:
     projection.put("program", "p", orjson.dumps(PROGRAM))
     projection.put("affiliate", "a", orjson.dumps(AFFILIATE))
     for code, given in links.items():
-        projection.put("link", code, orjson.dumps({"code": code, "program": "p", "affiliate": "a", **given}))
+        projection.put("link", code, orjson.dumps({"program": "p", "affiliate": "a", **given}))
     projection.mark = "1 1-0"
     return Links(projection)
 
@@ -41,7 +41,7 @@ def change(links: Links, key: EntityKey, **changes: Any) -> None:
 
 
 def test_a_record_without_what_is_null_leads_where_one_with_it_does() -> None:
-    full = {"status": "active", "url": None, "kind": None, "expires": None}
+    full = {"code": "full", "status": "active", "url": None, "kind": None, "expires": None}
     links = served(short={"status": "active"}, full=full, other={"status": "active", "url": "https://s.test/x"})
     short, long = links.find(b"/c/short", AT), links.find(b"/c/full", AT)
     assert short.prefix == long.prefix == b"https://s.test/?click_id="
