@@ -27,7 +27,7 @@ FUNCTIONS = set(
     JSONExtractArrayRaw JSONExtractInt JSONExtractString max min now now64 toString toUnixTimestamp64Milli toYYYYMM
     uniqExact numbers JSONLength any arrayConcat arrayDistinct arrayJoin arrayMap arraySort groupArray groupUniqArray
     arrayExists currentDatabase toDate toStartOfHour transform
-    groupUniqArrayArray hasAny if least length splitByChar toUInt64 formatRow file
+    groupUniqArrayArray greatest hasAny if least length splitByChar toUInt64 formatRow file
     """.split()
 )
 FUNCTIONS |= set(
@@ -52,6 +52,7 @@ FORMATS = {"JSONEachRow", "JSON", "Parquet"}
 SETTINGS = {
     "async_insert",
     "fsync_after_insert",
+    "input_format_defaults_for_omitted_fields",
     "input_format_null_as_default",
     "input_format_parallel_parsing",
     "input_format_skip_unknown_fields",
