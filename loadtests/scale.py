@@ -119,7 +119,8 @@ class Scale:
             print(
                 f"round {number} {who.replace('_', ' '):13} {measured['per_second']:>9,.0f}/s"
                 f"  p50 {measured['p50_ms']:7.2f} ms  p99 {measured['p99_ms']:7.2f} ms"
-                f"  cpu {measured['cpu_us']:6.1f} µs a click  wrong {measured['errors']}",
+                f"  wrong {measured['errors']}  cpu {measured['cpu_us']:6.1f} µs a click: "
+                + ", ".join(f"{name} {used}" for name, used in measured["cpu_us_of"].items()),
                 flush=True,
             )
         return found

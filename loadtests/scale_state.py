@@ -6,7 +6,8 @@ Each part is written in the form in which the running system writes it, though n
 - touches by a pipe into the log server, with the keys, texts and times to live of the click path's own routes, click
   ids minted with the installation's keys, over the last 29 days;
 - clicks by INSERT … SELECT in the engine, with random visitors and ids, by a worker number that no tracker has,
-  numbered without a gap and received over the last 29 days, so that `lastcookie check` finds them whole.
+  numbered without a gap and received over the last 29 days, so that `lastcookie check` finds them whole; merged at
+  last, as those of weeks ago are.
 
 Called by scale.py; clicks are written in a process of their own, `python -m loadtests.scale_state CONFIG COUNT LINKS`,
 as an engine can be opened once in a process.
@@ -193,6 +194,7 @@ def main() -> None:
     for first in range(0, options.count, _CLICKS_AT_ONCE):
         rows = min(_CLICKS_AT_ONCE, options.count - first)
         client.command(INSERT, parameters={**given, "first": first, "rows": rows})
+    client.command("OPTIMIZE TABLE clicks FINAL")
     stored, distinct = client.query(
         "SELECT count(), uniq(click_id) FROM clicks WHERE worker = {worker:UInt16}", parameters={"worker": WORKER}
     ).result_rows[0]
