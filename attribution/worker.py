@@ -26,6 +26,7 @@ from schemas import keys
 from schemas.failpoints import failpoint
 from schemas.forgotten import FORGOTTEN
 from schemas.lease import Lease, LeaseLost
+from schemas.log_server import Restarted, known_run
 from schemas.logs import logger
 from schemas.projection import MARK
 from schemas.terms import terms_at
@@ -67,11 +68,13 @@ class Worker:
         self.counters = Counter() if counters is None else counters
         self._record = redis.register_script(_RECORD)
         self._last_seq = 0
+        self._run = ""
         self._known = Known(store, catalog)
         self._goals = Goals(store)
 
     def start(self) -> bool:
         """Take the role; True when held. Decisions go on behind the last position given out."""
+        self._run = known_run(self._redis)
         if not self._lease.acquire():
             return False
         self._goals.reload(self._unloaded_goals())
@@ -90,11 +93,14 @@ class Worker:
         done = 0
         for shard in range(self._shards):
             stream = keys.conversions(shard)
-            position = self._redis.hget(keys.positions(stream), ROLE)
+            position, unsure = self._redis.hmget(keys.positions(stream), ROLE, keys.UNSURE)
             entries = self._redis.xrange(stream, f"({(position or b'0-0').decode()}", count=_ENTRIES_MAX)
             if entries:
+                if self._run != known_run(self._redis):  # the client has connected to it anew without a word
+                    raise Restarted("the log server has started anew")
+                is_sure = position is not None and keys.entry_order(entries[0][0]) > keys.entry_order(unsure or "0-0")
                 self._follow_entities()
-                self._decide_entries(shard, entries, is_sure=position is not None)
+                self._decide_entries(shard, entries, is_sure=is_sure)
                 done += len(entries)
         return done
 

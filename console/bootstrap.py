@@ -15,6 +15,7 @@ import orjson
 from redis.exceptions import ResponseError
 
 from schemas import keys
+from schemas.log_server import started
 from schemas.projection import MARK
 from schemas.reversals import reversal_content
 
@@ -61,10 +62,13 @@ class Keeper:
                 for shard in range(self._shards):
                     self._redis.delete(keys.ready(shard))
         self._server = server
-        if is_ready(self._redis, self._shards):
-            return False
-        bootstrap(self._redis, self._client, self._shards)
-        return True
+        is_told = not is_ready(self._redis, self._shards)
+        if is_told:
+            bootstrap(self._redis, self._client, self._shards)
+        for shard in range(self._shards):
+            if self._redis.get(keys.server(shard)) != server.encode():
+                self._redis.set(keys.server(shard), server)
+        return is_told
 
 
 def check_version(redis: Any) -> None:
@@ -125,12 +129,6 @@ def _last_entry(redis: Any, stream: str) -> int:
     return int(last.partition(b"-")[0])
 
 
-def started(redis: Any) -> str:
-    """What changes when a server is started anew."""
-    info = redis.info("server")
-    return str(info["run_id"] if "run_id" in info else sorted(one["run_id"] for one in info.values()))
-
-
 def bootstrap(redis: Any, client: Any, shards: int) -> None:
     """Tell a log server that is not ready entities and claims, then mark it ready in a new epoch. Safe to repeat."""
     _restore_entities(redis, client)
@@ -140,6 +138,9 @@ def bootstrap(redis: Any, client: Any, shards: int) -> None:
     for shard in range(shards):
         if had_clicks:
             redis.set(keys.gap(shard), "the log server had lost its state", px=keys.GAP_TTL_MS)
+        last = redis.xrevrange(keys.conversions(shard), count=1)
+        if last:  # an older copy forgets which of its sales have been decided
+            redis.hset(keys.positions(keys.conversions(shard)), keys.UNSURE, last[0][0])
         redis.set(keys.ready(shard), epoch + 1, nx=True)
 
 

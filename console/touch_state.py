@@ -22,10 +22,11 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError
 
 from attribution.queries import query
-from console.bootstrap import is_ready, started
+from console.bootstrap import is_ready
 from console.replays import Refused, stream_ends, wait_for_reader
 from schemas import keys
 from schemas.failpoints import failpoint
+from schemas.log_server import started
 from schemas.projection import Projection
 from tracker.links import Route, duplicate_key, greatest_windows
 

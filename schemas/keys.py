@@ -45,6 +45,10 @@ def positions(stream: str) -> str:
     return f"{stream}:positions"
 
 
+UNSURE = "unsure"
+"""In the positions of conversions: up to this id all may have been decided before, whatever the worker's position."""
+
+
 def fence(shard: int, role: str) -> str:
     """Number of the lease under which a role (loader, worker) may write on this shard."""
     return f"lc{{{shard}}}:fence:{role}"
@@ -83,6 +87,11 @@ def reversal(shard: int, program: str, order_id: str, goal: str, reversal_id: st
 def ready(shard: int) -> str:
     """The epoch; missing in an empty log server until claims are known again: no conversion is taken without it."""
     return f"lc{{{shard}}}:ready"
+
+
+def server(shard: int | str) -> str:
+    """The run of the log server that the engine has looked at: one from an older copy of its data has another."""
+    return f"lc{{{shard}}}:server"
 
 
 ENTITIES = "lc{e}:entities"

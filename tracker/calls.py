@@ -12,6 +12,8 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
+from schemas.keys import server
+from schemas.log_server import is_noted
 from tracker.resp import Connection, ConnectionLost, Reply, ServerError, connect, encode
 
 _LEFT_ALONE_SECONDS = 0.25
@@ -122,6 +124,7 @@ class _Line:
                 async with asyncio.timeout(self._timeout_seconds):
                     for script in self._scripts:
                         await connection.ask(b"SCRIPT", b"LOAD", script)
+                    await self._refuse_if_unknown(connection)
             except (OSError, TimeoutError, ServerError, ConnectionLost, RedisError) as error:
                 self._left_alone_until = loop.time() + _LEFT_ALONE_SECONDS
                 if connection is not None:
@@ -129,6 +132,14 @@ class _Line:
                 raise ConnectionError(str(error) or "the log server cannot be reached") from error
             self._connection = connection
             return connection
+
+    async def _refuse_if_unknown(self, connection: Connection) -> None:
+        """A server from an older copy of its data has forgotten orders, and looks ready."""
+        tag = self._key[self._key.find("{") + 1 : self._key.find("}")]
+        info, noted = await connection.ask(b"INFO", b"server"), await connection.ask(b"GET", server(tag).encode())
+        assert isinstance(info, bytes) and (noted is None or isinstance(noted, bytes))
+        if not is_noted(info, noted):
+            raise ConnectionLost("the log server has started anew and has not been looked at yet")
 
     def give_up(self, error: RedisError) -> None:
         """End the connection; every call on it fails with this error: it may have been done all the same."""

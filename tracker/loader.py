@@ -21,6 +21,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from schemas import keys
 from schemas.failpoints import failpoint
 from schemas.lease import LEASE_MS, RENEW_MS, Lease, LeaseLost
+from schemas.log_server import Restarted, known_run
 from schemas.logs import logger
 from tracker.rows import ID_OF, Splicer, place_of, row_id, stream_of
 
@@ -117,11 +118,13 @@ class Loader:
         self._ack = redis.register_script(_ACK)
         self._careful_until: dict[str, str] = {}
         self._epochs: dict[int, int] = {}
+        self._run = ""
         self.is_behind = False
         self.counters = counters
 
     def start(self) -> bool:
         """Take the role; True when held. Then everything up to the present ends of the streams is compared."""
+        self._run = known_run(self._redis)
         if not self._lease.acquire():
             return False
         self.be_careful()
@@ -150,6 +153,8 @@ class Loader:
         batch = self._next_batch(stream, "0-0" if position is None else position.decode())
         if batch is None:
             return 0
+        if self._run != known_run(self._redis):  # the client has connected to it anew without a word
+            raise Restarted("the log server has started anew")
         careful_until = self._careful_until.get(stream.name)
         is_watched = careful_until is not None and keys.entry_order(batch.first) <= keys.entry_order(careful_until)
         rows = batch.rows

@@ -17,6 +17,7 @@ from attribution.credit import Affiliate, CouponOwner, Credit, PastCredit, Sale,
 from attribution.worker import TablesBehind, Worker, run
 from schemas import keys
 from schemas.lease import LeaseLost
+from schemas.log_server import Restarted
 from schemas.terms import parse_versions
 from tests.clicks import click_id
 from tests.decisions import DAY, NOW, Bench
@@ -334,6 +335,38 @@ def test_a_lost_position_decides_nothing_twice(bench: Bench) -> None:
         assert worker.work_once() == 1
     assert bench.credits("o") == [(1, 0, "alice", click_id(1), "click")]
     assert len(bench.decided) == 1
+
+
+def test_what_an_older_copy_has_forgotten_is_decided_by_the_tables(bench: Bench) -> None:
+    """Its position is before sales that were decided, however many batches they are."""
+    bench.clicks(bench.click(1))
+    for order in ("o", "p"):
+        bench.sale(order, "v")
+        bench.load()
+        worker = started(bench)
+        worker.work_once()
+        bench.load()
+    positions, stream = keys.positions(keys.conversions(0)), keys.conversions(0)
+    ends = [id for id, fields in bench.redis.xrange(stream) if b"decide" in fields]
+    bench.redis.hset(positions, mapping={"worker": f"{int(ends[0].split(b'-')[0]) - 1}-0", keys.UNSURE: ends[-1]})
+    with bench.loading():
+        assert worker.work_once() == len(ends)
+    assert [len(bench.credits(order)) for order in ("o", "p")] == [1, 1]
+    assert len(bench.decided) == 2
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_log_server_in_whose_place_another_has_come_is_not_worked_for(bench: Bench, is_noted: bool) -> None:
+    """The client connects to it without a word; it may hold an older copy until it has been looked at."""
+    bench.clicks(bench.click(1))
+    worker = started(bench)
+    worker._run = "another"
+    if is_noted:
+        bench.redis.set(keys.server(0), "another")
+    bench.sale("o", "v")
+    with pytest.raises(Restarted):
+        worker.work_once()
+    assert bench.decided == []
 
 
 # Entities

@@ -82,9 +82,10 @@ def test_reversals_are_told_too_so_that_a_retry_is_one(bench: Bench) -> None:
 
 def test_a_fresh_installation_is_ready_in_the_first_epoch_and_lacks_nothing(log_server: LogServer, tables: Any) -> None:
     assert Keeper(log_server.redis, tables, 2, False).keep()
+    run = log_server.redis.info("server")["run_id"].encode()
     assert {key: log_server.redis.get(key) for key in log_server.redis.keys("*")} == {
-        keys.ready(0).encode(): b"1",
-        keys.ready(1).encode(): b"1",
+        **{keys.ready(shard).encode(): b"1" for shard in range(2)},
+        **{keys.server(shard).encode(): run for shard in range(2)},
     }
 
 
@@ -152,9 +153,11 @@ def test_a_server_that_started_anew_is_looked_at_again(bench: Bench, monkeypatch
     monkeypatch.setattr(bootstrap_module, "has_gone_back", lambda *_: looks.append(1))
     keeper.keep()
     assert looks == []
+    noted = bench.redis.get(keys.server(3))
     bench.server.kill()
     bench.server.start()
     assert not keeper.keep() and looks == [1]
+    assert noted != bench.redis.get(keys.server(3)) == bench.redis.info("server")["run_id"].encode()
 
 
 # An unsafe server

@@ -140,6 +140,30 @@ MUTANTS = (
         "if False:",
         (f"{_BOOTSTRAP}test_a_server_that_came_back_from_an_older_copy_is_told_what_it_has_forgotten",),
     ),
+    Mutant(
+        "unknown_server",
+        "a log server from an older copy takes reports until the engine has looked at it",
+        "tracker/calls.py",
+        "        if not is_noted(info, noted):",
+        "        if False:",
+        ("tests/tracker/test_calls.py::test_a_server_that_has_not_been_looked_at_since_it_started_takes_no_report",),
+    ),
+    Mutant(
+        "unnoticed_restart",
+        "the loader goes on where a log server from an older copy has come behind its back",
+        "tracker/loader.py",
+        "        if self._run != known_run(self._redis):",
+        "        if False:",
+        (f"{_LOADER}test_a_log_server_in_whose_place_another_has_come_is_not_loaded_until_it_was_looked_at",),
+    ),
+    Mutant(
+        "forgotten_decisions",
+        "what an older copy has forgotten is decided as if for the first time",
+        "attribution/worker.py",
+        'is_sure = position is not None and keys.entry_order(entries[0][0]) > keys.entry_order(unsure or "0-0")',
+        "is_sure = position is not None",
+        ("tests/attribution/test_worker.py::test_what_an_older_copy_has_forgotten_is_decided_by_the_tables",),
+    ),
     # On disk before the answer
     Mutant(
         "fsync_of_spool",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
+from schemas import keys
 from tests.log_server import LogServer
 from tracker.calls import Calls
 
@@ -103,5 +104,21 @@ def test_a_killed_server_is_an_error_and_a_new_one_an_answer(log_server: LogServ
         log_server.start()
         await asyncio.sleep(0.3)
         assert await calls.exists("lc{0}:s") == 1
+
+    run(log_server, test)
+
+
+def test_a_server_that_has_not_been_looked_at_since_it_started_takes_no_report(log_server: LogServer) -> None:
+    """It may have come back from an older copy, which has forgotten orders. Without a note it never had any."""
+    run_id = log_server.redis.info("server")["run_id"]
+
+    async def test(calls: Calls) -> None:
+        log_server.redis.set(keys.server(0), "of the copy")
+        with pytest.raises(ConnectionError, match="not been looked at"):
+            await calls.get(KEY)
+        log_server.redis.set(keys.server(0), run_id)
+        await asyncio.sleep(0.3)
+        assert await calls.get(KEY) is None
+        assert await calls.get(OTHER) is None
 
     run(log_server, test)

@@ -16,6 +16,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from schemas import keys
 from schemas.lease import Lease, LeaseLost
+from schemas.log_server import Restarted
 from tests.clicks import AT, append, click, click_id, make_shard, refusal, rows_in
 from tests.log_server import LogServer
 from tracker import loader as loader_module
@@ -527,6 +528,22 @@ def test_the_last_run_ends_though_others_append(one: Bench, monkeypatch: pytest.
     stops = iter([False, True])
     run(one.loader(), 0.01, lambda: next(stops))
     assert len(one.stored()) == 6
+
+
+def test_a_log_server_in_whose_place_another_has_come_is_not_loaded_until_it_was_looked_at(one: Bench) -> None:
+    """The client connects to it without a word; it may hold an older copy, with a position from then."""
+    one.append(*visitors(5))
+    loader = one.loader()
+    assert loader.start()
+    loader._run = "another"
+    with pytest.raises(Restarted):
+        loader.load_once()
+    one.redis.set(keys.server(0), "another")
+    with pytest.raises(Restarted):
+        loader.start()
+    assert one.stored() == []
+    one.redis.set(keys.server(0), one.redis.info("server")["run_id"])
+    assert loader.start() and loader.load_once() == 5
 
 
 def test_run_survives_the_loss_of_the_log_server(log_servers: Any, tables: Any, tmp_path: Path) -> None:
