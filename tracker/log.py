@@ -9,6 +9,7 @@ Whatever happens, `done` is called once for each event: True when it is durable.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -281,6 +282,9 @@ class Log:
     async def mend(self, submit: Callable[[Any], Awaitable[bool]]) -> None:
         """For ever: probe broken shards, and drain the spool when all are well. `submit` takes spooled reports."""
         while True:
+            if not self.spool.has_begun:
+                with suppress(OSError):  # the disk is still full
+                    await asyncio.to_thread(self.spool.begin)
             up = [await shard.open() for shard in self.shards]
             if all(up):
                 try:

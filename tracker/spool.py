@@ -8,6 +8,7 @@ line was never acknowledged; damaged ones are counted; both are kept in `damaged
 """
 
 import asyncio
+import errno
 import fcntl
 import itertools
 import os
@@ -28,10 +29,12 @@ Send = Callable[[list[Any]], Awaitable[bool]]
 _RECORDS_A_DRAIN_STEP = 256
 _SEGMENT_BYTES = 4 << 20
 _OWN_TRIES = 50
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Spool:
-    """One process's spool under `folder`; `name` tells it from the others. Raises OSError where it cannot be had."""
+    """One process's spool under `folder`; `name` tells it from the others. Raises OSError where it cannot be had. On a
+    disk without room it begins without a folder and takes nothing, until `begin` finds room."""
 
     def __init__(self, folder: Path, name: str, bytes_max: int) -> None:
         self._root = folder
@@ -44,10 +47,27 @@ class Spool:
         self._written_to: Path | None = None
         self._sent: dict[Path, int] = {}
         self.damaged = 0
-        self._lock = _own(self._folder)
+        self._stored: dict[Path, int] = {}
+        self._lock: int | None = None
+        try:
+            self.begin()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            logger().error("there is no room for a spool, will try again", error=str(error))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has a folder."""
+        return self._lock is not None
+
+    def begin(self) -> None:
+        """Make the folder, and take over what dead processes have left. Raises OSError."""
+        lock = _own(self._folder)
         # What a process of the same name left is drained, never added to: it may end in a torn line.
         self._stored = {path: path.stat().st_size for path in self._folder.glob("*.spool")}
         self._stored |= self._take_over()
+        self._lock = lock
 
     @property
     def size(self) -> int:
@@ -66,7 +86,7 @@ class Spool:
         """Keep a record (what orjson can encode); `done` is told whether it is on disk."""
         body = orjson.dumps(record)
         line = b"%08x %d %b\n" % (crc32(body), len(body), body)
-        if self.size + len(line) > self._bytes_max:
+        if self._lock is None or self.size + len(line) > self._bytes_max:
             tell(done, False)
             return
         if not self._bytes_waiting:

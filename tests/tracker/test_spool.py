@@ -1,6 +1,7 @@
 """The spool: what it says it keeps is on disk, whole, in order, and comes out again, whoever dies when."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import subprocess
@@ -294,6 +295,29 @@ def test_a_folder_that_is_adopted_while_its_process_starts_is_made_again(
     assert stolen
     run(lambda: add(spool, 1))
     assert len(files(tmp_path)) == 1
+
+
+def test_a_process_that_starts_on_a_full_disk_takes_nothing_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must start all the same: the log takes its clicks, and without the log readers are still redirected."""
+    Spool(tmp_path, "0-1", MANY)  # left behind
+    own = spool_module._own
+
+    def full(_: Path) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(spool_module, "_own", full)
+    spool = Spool(tmp_path, "0-2", MANY)
+    assert not spool.has_begun and spool.is_empty
+    assert asyncio.run(add(spool, "lost")) == [False]
+    monkeypatch.setattr(spool_module, "_own", own)
+    spool.begin()
+    assert spool.has_begun and asyncio.run(add(spool, "kept")) == [True]
+    assert asyncio.run(drained(spool)) == ["kept"]
+    monkeypatch.setattr(spool_module, "_own", lambda _: (_ for _ in ()).throw(PermissionError(errno.EACCES, "no")))
+    with pytest.raises(PermissionError):
+        Spool(tmp_path, "0-3", MANY)
 
 
 def test_one_callback_that_fails_takes_nothing_from_the_others(tmp_path: Path) -> None:
