@@ -267,12 +267,19 @@ def compile_click_param(url: str, param: str) -> tuple[str, str]:
 
     Click ids are base64url: they need no encoding.
     """
+    name = _parameter(param)
+    if _PLAIN.fullmatch(url) and "?" not in url:
+        return f"{url}?{name}=", ""
     before_fragment, hash_sign, fragment = _header_safe(url).partition("#")
     address, _, query = before_fragment.partition("?")
     before, behind = _around_parameter(query, param)
-    name = quote(param, safe="", errors="replace")
     prefix = f"{address}?{''.join(piece + '&' for piece in before)}{name}="
     return prefix, "".join("&" + piece for piece in behind) + hash_sign + fragment
+
+
+@lru_cache(maxsize=4096)
+def _parameter(param: str) -> str:
+    return quote(param, safe="", errors="replace")
 
 
 def _around_parameter(query: str, param: str) -> tuple[list[str], list[str]]:

@@ -3,7 +3,7 @@
 First `<position> <stream id> <crc32 of what follows> sorted`, filled up to 128 bytes; then for each entity a line of
 `type:id`, tab and record, in the order of their bytes. A million links are 150 MB, of which a tracker needs those that
 are clicked: links stay in the file, mapped into memory that all trackers of a machine share, and are found by halving
-what lies between two marks, 16 KB apart. All else is read at once. The file is replaced and never changed: who has
+what lies between two marks, 8 KB apart. All else is read at once. The file is replaced and never changed: who has
 opened it keeps what he has. Called by app.py.
 """
 
@@ -22,7 +22,7 @@ from schemas.projection import Frozen, Projection
 
 _HEAD_BYTES = 128
 _LINK = b"\nlink:"
-_MARK_BYTES = 16 << 10
+_MARK_BYTES = 8 << 10
 _SORTED_AT_ONCE = 5000
 _GIVE_WAY_BYTES = 32 << 10
 _GIVE_WAY_SECONDS = 0.0002

@@ -15,6 +15,7 @@ def one_round(before: float, full: float, after: float) -> dict[str, dict[str, f
     return {
         "empty_before": measured(before, 50),
         "full": measured(full, 60),
+        "all_links": measured(full / 2, 120),
         "empty_after": measured(after, 70),
     }
 
@@ -23,6 +24,7 @@ def test_a_ratio_is_taken_within_a_round_and_then_the_median() -> None:
     found = scale.summarise([one_round(100, 90, 100), one_round(50, 40, 50), one_round(100, 110, 120)])
     assert found["ratio_of_each_round"] == [0.9, 0.8, 1.0]
     assert (found["ratio"], found["cpu_ratio"], found["noise"]) == (0.9, 1.0, 0.2)
+    assert (found["all_links_ratio"], found["all_links_cpu_ratio"]) == (0.45, 2.0)
 
 
 def test_a_small_state_is_made_started_again_and_loaded() -> None:

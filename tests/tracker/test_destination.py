@@ -764,6 +764,7 @@ def test_a_click_leaves_a_url_that_the_parser_does_not_change(url: str, values: 
 def test_a_plain_address_is_what_a_parser_makes_of_it(url: str) -> None:
     """It is not taken apart: that would change nothing, and refuse nothing."""
     assert destination._parse(url).href == url
+    assert with_click_id(url, "é=", "x") == with_click_id(url + "#", "é=", "x")[:-1]
     assert compile_template(url).expand({}) == compile_template(url + "{sub1}").expand({}) == url
 
 
