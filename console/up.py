@@ -81,6 +81,8 @@ class Supervisor:
         try:
             self._plan()
             for child in self._children:
+                if child.name == "engine" and snapshot_path(self._data).exists():
+                    self._wait_for_trackers()
                 self._start(child)
                 # With links at hand trackers need not wait for it: they are longer about starting themselves.
                 if child.name == "valkey" and not snapshot_path(self._data).exists():
@@ -176,6 +178,15 @@ class Supervisor:
                 break
             time.sleep(0.02)
         client.close()
+
+    def _wait_for_trackers(self) -> None:
+        """Readers wait for them alone: the engine, which is longer about its start, leaves them the cores meanwhile."""
+        deadline = time.monotonic() + 2
+        count = sum(child.name.startswith("tracker") for child in self._children)
+        while time.monotonic() < deadline and not self._stopping:
+            if len(list((self._data / "run").glob("tracker-*.json"))) >= count:
+                return
+            time.sleep(0.02)
 
     def _wait_until_ready(self) -> None:
         """The first start fails where something does not come up; later ones wait, as links work without the stores."""

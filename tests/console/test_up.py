@@ -29,6 +29,13 @@ def _all_gone(pids: list[int], seconds: float = 15) -> bool:
     return False
 
 
+def _is_running(system: System, name: str) -> bool:
+    try:
+        return system.pid_of(name) > 0
+    except AssertionError:
+        return False
+
+
 def _until(is_so: Callable[[], bool], system: System, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
@@ -215,6 +222,7 @@ def test_links_work_while_stores_cannot_be_reached_and_the_rest_when_they_can(
         except OSError:
             assert time.monotonic() < deadline, system.logs()
             time.sleep(0.1)
+    _until(lambda: _is_running(system, "engine"), system)  # it leaves the cores to the trackers first
     engine = system.pid_of("engine")
     system.kill("engine")
     while not (_all_gone([engine]) and system.get("/c/boots").status == 302):
