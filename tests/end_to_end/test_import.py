@@ -171,7 +171,7 @@ def test_an_import_that_was_killed_is_completed_by_running_it_again(system: Syst
     for report in reports:
         assert len(report["rows"]) == report["counts"]["accepted"] + report["counts"]["duplicate"] == count
     accepted = sum(report["counts"]["accepted"] for report in reports)
-    assert 0 < accepted < count - 500
+    assert 0 < accepted < count - 400  # of those before the 501st some were still under way
     system.wait_for_rows("SELECT count() FROM conversions WHERE order_id LIKE 'im-%'", count, 60)
     assert system.sql("SELECT count() AS n, max(revision) AS r FROM conversions WHERE order_id LIKE 'im-%'") == [
         {"n": count, "r": 1}
