@@ -12,9 +12,10 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -95,23 +96,26 @@ class Driver:
                 self.click(line, "boots" if turn % 2 else "sneakers")
             line.close()
 
-        workers = [threading.Thread(target=work, args=(range(n, count, threads),)) for n in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        _together(partial(work, range(n, count, threads)) for n in range(threads))
         return self.journal
 
-    def report_the_rest(self, seconds: float = 60) -> None:
+    def report_the_rest(self, seconds: float = 120, threads: int = 4) -> None:
         """Repeat what was not taken until it is. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
-        line = Line(self.system)
-        while self._again:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(self._again)} sales are not taken: {self.journal.statuses}")
-            if not self._report(line, self._again.popleft()):
-                time.sleep(0.05)
-        line.close()
+
+        def work() -> None:
+            line = Line(self.system)
+            while time.monotonic() < deadline:
+                try:
+                    if not self._report(line, self._again.popleft()):
+                        time.sleep(0.05)
+                except IndexError:  # none is left
+                    break
+            line.close()
+
+        _together(work for _ in range(threads))
+        if self._again:
+            raise TimeoutError(f"{len(self._again)} sales are not taken: {self.journal.statuses}")
 
     def repeat(self, count: int) -> None:
         """Have so many of the sales that were acknowledged reported once more, by another channel."""
@@ -203,6 +207,15 @@ class Driver:
             return None
         self.journal.statuses[answer.status] += 1
         return answer
+
+
+def _together(works: Iterable[Callable[[], None]]) -> None:
+    """Do all of it at once, each in a thread."""
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 class Line:

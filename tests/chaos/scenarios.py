@@ -31,6 +31,7 @@ def kills(world: World) -> None:
             while min(killed.values()) < world.size.kills or journal.acknowledged < world.size.events:
                 for kind in chance.sample(sorted(killed), 3):
                     name = f"tracker-{chance.randrange(2)}" if kind == "tracker" else kind
+                    wait_for_another(system, name, than=0)  # it may be waiting for its next start
                     wait_for_another(system, name, system.kill(name))
                     killed[kind] += 1
                     time.sleep(chance.random() * 0.8)
