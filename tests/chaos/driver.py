@@ -24,6 +24,9 @@ from tests.system import PERSON, Answer, System
 AFFILIATE_OF = {"boots": "alice", "sneakers": "bob"}
 _SALES_PERCENT = 12
 _DEAD_LINKS_PERCENT = 5
+_BACKLOG_MAX = 200
+"""Sales that wait to be reported again; beyond it nobody buys anew."""
+
 _BETWEEN_CLICKS_SECONDS = 0.02
 """Between two clicks of one reader: in one millisecond neither would be the last."""
 
@@ -142,7 +145,7 @@ class Driver:
         chance = random.Random(f"{self._seed}/{self.run}/{number}")
         line = Line(self.system)
         while not self._stop.is_set():
-            if self._again and chance.random() < 0.3:
+            if self._again and (chance.random() < 0.3 or len(self._again) > _BACKLOG_MAX):
                 try:
                     self._report(line, self._again.popleft())
                 except IndexError:  # another thread was faster

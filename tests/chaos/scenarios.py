@@ -35,12 +35,24 @@ def kills(world: World) -> None:
                     wait_for_another(system, name, system.kill(name))
                     killed[kind] += 1
                     time.sleep(chance.random() * 0.8)
+                if chance.random() < 0.5:  # else shops would hardly meet a system that is whole
+                    _wait_a_while_until_ready(system)
         left = world.prove(system, system.redis, driver)
     figure = f"0 lost of {world.size.events:,} over {world.size.kills} kills per process"
     done = f"{journal.acknowledged:,} over {', '.join(f'{n} of {kind}' for kind, n in killed.items())}"
     done += f", {journal.errors.total()} requests broken off, {journal.statuses[503]} sales told 503"
     happened = min(killed.values()) < 3 or journal.errors.total() > 0  # of a few kills none may meet a request
     world.tell_left("acknowledged events survive SIGKILL of any process", figure, done, left, happened)
+
+
+def _wait_a_while_until_ready(system: System) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            if system.request("GET", "/readyz", port=system.admin_port, host="127.0.0.1").status == 200:
+                time.sleep(1)
+                return
+        time.sleep(0.1)
 
 
 def failpoints(world: World) -> None:
