@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(SCENARIOS), help="a scenario; may be given again")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda given, _: sys.exit(128 + given))
+        signal.signal(number, lambda given, _: sys.exit(f"stopped by {signal.Signals(given).name}"))
     print(f"size {options.size}, seed {options.seed}; promise | figure | seen", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from console.embedded import binary
 from tests.chaos.driver import Driver, Journal
-from tests.chaos.proof import Left, prove
+from tests.chaos.proof import Left, compare, prove
 from tests.chaos.proxy import Proxy
 from tests.log_server import LogServer
 from tests.system import System, free_ports
@@ -81,7 +81,7 @@ class World:
         try:
             return prove(system, redis, driver, self.size.quiet, seconds_max)
         except (TimeoutError, AssertionError) as error:
-            return Left([], [], [], [], [f"{type(error).__name__}: {error}"])
+            return compare(driver.run, driver.journal, system)._replace(broken=[f"{type(error).__name__}: {error}"])
 
     @contextmanager
     def embedded(self, environ: dict[str, str] | None = None, **settings: dict[str, Any]) -> Iterator[System]:
