@@ -8,7 +8,7 @@ nothing. The rule itself is credit.py.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,14 @@ from schemas.terms import terms_at
 ROLE = "worker"
 _RECORD = (Path(__file__).parent / "record_credits.lua").read_text()
 _ENTRIES_MAX = 500
+_CASES_MAX = 500
+"""Sales that are decided at once: the lease is renewed in between. An entry has up to 64."""
+
 _WAIT_SECONDS_MAX = 10.0
 _LAST = 2**64
+Entry = tuple[bytes, dict[bytes, bytes]]
+"""Of the stream: its id and its fields."""
+
 OnDecided = Callable[[str, float], None]
 """Told of every decision: its method, and the seconds since the sale was received."""
 
@@ -95,6 +101,7 @@ class Worker:
             stream = keys.conversions(shard)
             position, unsure = self._redis.hmget(keys.positions(stream), ROLE, keys.UNSURE)
             entries = self._redis.xrange(stream, f"({(position or b'0-0').decode()}", count=_ENTRIES_MAX)
+            entries = _with_at_most(_CASES_MAX, entries)
             if entries:
                 if self._run != known_run(self._redis):  # the client has connected to it anew without a word
                     raise Restarted("the log server has started anew")
@@ -127,13 +134,11 @@ class Worker:
             projection.take_all(mark, ((key, data) for key, data in records if key != MARK))
             self._catalog.changed()
 
-    def _decide_entries(
-        self, shard: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]], *, is_sure: bool
-    ) -> None:
+    def _decide_entries(self, shard: int, entries: Sequence[Entry], *, is_sure: bool) -> None:
         """Decide a batch and record it. Unless `is_sure`, some of it may have been decided before."""
-        cases = [read_case(fields[b"decide"]) for _, fields in entries if b"decide" in fields]
-        late = [line for _, fields in entries if b"late" in fields for line in fields[b"late"].split(b"\n")]
-        confirmed = [_order(fields[b"confirmed"]) for _, fields in entries if b"confirmed" in fields]
+        cases = [read_case(line) for line in _lines(entries, b"decide")]
+        late = list(_lines(entries, b"late"))
+        confirmed = [_order(line) for line in _lines(entries, b"confirmed")]
         for case in cases:
             self._goals.note(case.program, case.sale.goal)
         again = [order for order in confirmed if self._has_stages(order[0])]
@@ -319,6 +324,21 @@ def run(worker: Worker, should_stop: Callable[[], bool], idle_seconds: float = 0
     if held:
         with suppress(Exception):  # then it expires
             worker.finish()
+
+
+def _with_at_most(cases_max: int, entries: list[Entry]) -> list[Entry]:
+    """The first entries, with no more cases than that; one at least."""
+    cases = 0
+    for number, (_, fields) in enumerate(entries):
+        cases += fields[b"decide"].count(b"\n") + 1 if b"decide" in fields else 0
+        if cases > cases_max and number:
+            return entries[:number]
+    return entries
+
+
+def _lines(entries: Sequence[Entry], field: bytes) -> Iterator[bytes]:
+    """The lines of that field of all entries, in order."""
+    return (line for _, fields in entries if field in fields for line in fields[field].split(b"\n"))
 
 
 def _order(line: bytes) -> Order:

@@ -175,8 +175,8 @@ def _undecided(redis: Any, shards: int) -> Iterator[str]:
     """Sales that wait for the worker, or whose credit waits for the loader."""
     for shard in range(shards):
         for fields in _behind(redis, keys.conversions(shard), "worker"):
-            if b"decide" in fields:
-                yield orjson.loads(fields[b"decide"])["conversion_id"]
+            for line in fields.get(b"decide", b"").splitlines():
+                yield orjson.loads(line)["conversion_id"]
         for fields in _behind(redis, keys.credits(shard), "loader"):
             for line in fields[b"credit_versions"].split(b"\n"):
                 yield orjson.loads(line)["conversion_id"]

@@ -174,7 +174,7 @@ class Story:
     def credit(self, order_id: str, program: str = "shoes") -> Credit:
         """Who is credited, by the last case that the edge wrote for this order."""
         entries = self.redis.xrange(keys.conversions(0))
-        cases = [read_case(fields[b"decide"]) for _, fields in entries if b"decide" in fields]
+        cases = [read_case(line) for _, fields in entries for line in fields.get(b"decide", b"").splitlines()]
         case = [case for case in cases if (case.program, case.order_id) == (program, order_id)][-1]
         catalog = Catalog(self.links.projection)
         touches = complete_touches(case, catalog.terms(program))

@@ -151,9 +151,9 @@ def test_rows_of_events_have_the_columns_of_their_tables() -> None:
         for table, column in re.findall(r"ALTER TABLE (\w+) ADD COLUMN IF NOT EXISTS (\w+)", path.read_text()):
             tables[table].add(column)
     written = {
-        "reports": _keys_of(ROOT / "tracker" / "conversions.py", "_report_line")
-        | _keys_of(ROOT / "tracker" / "conversions.py", "_reversal_row"),
-        "conversion_versions": _keys_of(ROOT / "tracker" / "conversions.py", "_conversion_line"),
+        "reports": _keys_of(ROOT / "tracker" / "report_rows.py", "report_line")
+        | _keys_of(ROOT / "tracker" / "report_rows.py", "reversal_line"),
+        "conversion_versions": _keys_of(ROOT / "tracker" / "report_rows.py", "conversion_line"),
         "credit_versions": _keys_of(ROOT / "attribution" / "case.py", "credit_line"),
         "entity_versions": _keys_of(ROOT / "schemas" / "projection.py", "version_line"),
     }

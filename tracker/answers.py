@@ -1,6 +1,7 @@
 """Answers of the edge's endpoints: one shape of error everywhere. Called by api.py."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -27,12 +28,27 @@ def json_response(content: Any, status: int, headers: Mapping[str, str] = NO_STO
 
 async def field_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, FieldError)
+    return json_response(error_body(error), error.status, _headers(error))
+
+
+def _headers(error: FieldError) -> dict[str, str]:
     headers = dict(NO_STORE)
     if error.status in (429, 503):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return json_response(error_body(error), error.status, headers)
+    return headers
+
+
+def json_head(content: Any, status: int, headers: Mapping[str, str] = NO_STORE) -> tuple[bytes, bytes]:
+    """The same as `json_response` for who goes the short way (server.py): status line and headers, and the body."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json"]
+    lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
+    return "".join(f"{line}\r\n" for line in lines).encode(), orjson.dumps(content)
+
+
+def error_head(error: FieldError) -> tuple[bytes, bytes]:
+    return json_head(error_body(error), error.status, _headers(error))
 
 
 async def not_recorded(request: Request, _error: Exception) -> Response:
@@ -50,9 +66,13 @@ async def http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse(body, error.status_code, headers={**(error.headers or {}), **NO_STORE})
 
 
+def defect() -> FieldError:
+    """A defect of ours; whoever meets it logs it."""
+    return FieldError(500, "internal_error", "this should not happen")
+
+
 async def broken(_request: Request, _error: Exception) -> Response:
-    """A defect of ours; the server logs it."""
-    return json_response(error_body(FieldError(500, "internal_error", "this should not happen")), 500)
+    return json_response(error_body(defect()), 500)
 
 
 async def gone(_request: Request, _error: Exception) -> Response:

@@ -28,17 +28,20 @@ from tracker import destination
 from tracker.answers import (
     NO_STORE,
     broken,
+    defect,
     error_body,
+    error_head,
     field_error,
     gone,
     http_error,
+    json_head,
     json_response,
     not_recorded,
     unavailable,
 )
-from tracker.authorization import Door, bearer, own_program
+from tracker.authorization import Door, Sender, bearer, own_program, sender_of
 from tracker.click_id import ClickIds, visitor_text
-from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
+from tracker.conversions import Conversions, NotRecorded, Taken, from_spool, spooled
 from tracker.cookie import read_visitor
 from tracker.explain import Explanations
 from tracker.links import Links
@@ -54,6 +57,7 @@ from tracker.report_fields import (
 )
 from tracker.report_reader import read_report, with_what_is_left_out
 from tracker.reports import Outcome, Report
+from tracker.server import ShortRequest
 from tracker.spool import Spool
 
 _PROBLEMS_A_SECOND_MAX = 20
@@ -195,16 +199,35 @@ class Api:
                 params |= _as_object(_parse_json(body))
             else:
                 params |= parse_query(body)
+        return _answer(*await self._conversions.submit(*self._read_postback(params, sender_of(request))))
+
+    def postback_by_get(self, request: ShortRequest) -> None:
+        """The same where everything is in the query, as servers mostly send it: a tenth of the work, without Starlette,
+        task or future (docs/decisions/0012)."""
+
+        def answer(told: Taken | Exception) -> None:
+            request.respond(*_head_of(told))
+
+        seen = request.seen
+        query = seen.target.partition(b"#")[0].partition(b"?")[2]
+        try:
+            report, params = self._read_postback(parse_query(query), Sender(request.peer, seen.forwarded_for))
+        except Exception as error:
+            answer(error)
+        else:
+            self._conversions.take(report, params, answer)
+
+    def _read_postback(self, params: dict[str, Any], sender: Sender) -> tuple[Report, dict[str, str]]:
+        """The report, and what of it is only kept. Raises FieldError."""
         token = params.pop("token", None)
-        merchant = self._merchant(request, token if isinstance(token, str) else "", "postback")
+        merchant = self._merchant(sender, token if isinstance(token, str) else "", "postback")
         known, unknown = canonical(params)
         report = self._report(known, "postback", None, merchant)
-        unknown = with_what_is_left_out(unknown, known, report)
-        return _answer(*await self._conversions.submit(report, unknown))
+        return report, with_what_is_left_out(unknown, known, report)
 
     async def convert(self, request: Request) -> Response:
         """A merchant's server, with a key: one conversion, or a list of up to `limits.batch_items`."""
-        merchant = self._merchant(request, bearer(request), "api")
+        merchant = self._merchant(sender_of(request), bearer(request), "api")
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             known, unknown = canonical(item)
@@ -215,7 +238,7 @@ class Api:
 
     async def reverse(self, request: Request) -> Response:
         """Refunds, one or a list."""
-        merchant = self._merchant(request, bearer(request), "api")
+        merchant = self._merchant(sender_of(request), bearer(request), "api")
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             reversal = read_reversal(item)
@@ -243,8 +266,8 @@ class Api:
         own_program(self._links, program, merchant)
         return read_report(known, program, source, visitor, now, self._settings.conversions, self._ids)
 
-    def _merchant(self, request: Request, key: str, kind: str) -> str:
-        return str(self._door.key_record(request, key, kind)["merchant"])
+    def _merchant(self, sender: Sender, key: str, kind: str) -> str:
+        return str(self._door.key_record(sender, key, kind)["merchant"])
 
     def _visitor(self, request: Request) -> str | None:
         cookie = "; ".join(request.headers.getlist("cookie")).encode("latin-1")
@@ -264,7 +287,7 @@ class Api:
         return self._hosts[1]
 
     def _check_rate(self, request: Request) -> None:
-        if self._rates.exceeded(self._door.client_address(request), None, self._clock()):
+        if self._rates.exceeded(self._door.client_address(sender_of(request)), None, self._clock()):
             raise FieldError(429, "too_many_requests", "too many reports from this address, try again later")
 
     async def _submit_or_spool(self, report: Report, params: dict[str, str]) -> None:
@@ -315,6 +338,21 @@ def _answer(outcome: str, conversion_id: str, created: int = 200) -> Response:
     if outcome == Outcome.CONFLICT:
         raise _conflict()
     return json_response({"status": outcome, "conversion_id": conversion_id}, created)
+
+
+def _head_of(told: Taken | Exception) -> tuple[bytes, bytes]:
+    """The answer to a report by the short way."""
+    if isinstance(told, tuple):
+        outcome, conversion_id = told
+        if outcome != Outcome.CONFLICT:
+            return json_head({"status": outcome, "conversion_id": conversion_id}, 200)
+        told = _conflict()
+    if isinstance(told, NotRecorded):
+        told = unavailable()
+    if not isinstance(told, FieldError):
+        logger().error("postback failed", exc_info=told)
+        told = defect()
+    return error_head(told)
 
 
 def _query(request: Request) -> dict[str, str]:

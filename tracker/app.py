@@ -42,7 +42,7 @@ from tracker.links import Links
 from tracker.log import Limits, Log
 from tracker.rates import Rates
 from tracker.redirect import Redirect
-from tracker.server import HttpLimits, click_protocol, sweep
+from tracker.server import HttpLimits, ShortRequest, click_protocol, sweep
 from tracker.snapshot import load_snapshot, save_snapshot, snapshot_path
 from tracker.spool import Spool
 
@@ -122,6 +122,13 @@ class Worker:
         door = Door(settings, self.links, clock, self.counters)
         explanations = Explanations(settings, self.links, door, conversions.is_reported, clock, self.counters)
         self.api = Api(settings, self.links, door, ids, conversions, explanations, self.spool, clock)
+
+    def answer(self, request: ShortRequest) -> None:
+        """A request by the short way (server.py): a click, a view, or a postback."""
+        if request.seen.target.startswith(b"/postback?"):
+            self.api.postback_by_get(request)
+        else:
+            self.redirect.click(request)
 
     async def follow_entities(self) -> None:
         """For ever: take in what is new in the stream of entities; start anew where it no longer reaches back."""
@@ -288,7 +295,7 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
     )
     config = uvicorn.Config(
         worker.api.app(),
-        http=click_protocol(worker.redirect.click, limits),
+        http=click_protocol(worker.answer, limits),
         loop="none",
         lifespan="off",
         ws="none",

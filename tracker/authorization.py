@@ -9,7 +9,7 @@ hopeless by its 192 random bits, and no shop's sale shall be refused for what ot
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
@@ -24,6 +24,13 @@ from tracker.report_fields import FieldError
 _OUT = ("banned", "removed")
 
 
+class Sender(NamedTuple):
+    """Whose connection a request came by, and X-Forwarded-For."""
+
+    peer: str
+    forwarded_for: bytes
+
+
 class Door:
     """Lets in holders of keys, for one worker; remembers who brings wrong ones. `clock` gives ms."""
 
@@ -34,7 +41,7 @@ class Door:
         self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
         self._wrong_keys = WrongKeys(settings.limits.rate_wrong_keys_per_ip)
 
-    def key_record(self, request: Request, key: str, *kinds: str) -> Any:
+    def key_record(self, sender: Sender, key: str, *kinds: str) -> Any:
         """The record of a key of one of these kinds. Raises FieldError: 401 for no key of ours, 403 for another kind,
         429 for one wrong key too many."""
         try:
@@ -43,16 +50,19 @@ class Door:
             if error.status != 401:
                 raise
             self._counters["wrong_keys"] += 1
-            if not self._wrong_keys.exceeded(self.client_address(request), self._clock()):
+            if not self._wrong_keys.exceeded(self.client_address(sender), self._clock()):
                 raise
         message = "too many wrong keys from this address, try again later"
         raise FieldError(429, "too_many_requests", message, retry_after_seconds=WRONG_KEYS_SECONDS)
 
-    def client_address(self, request: Request) -> str:
+    def client_address(self, sender: Sender) -> str:
         """Who sent it: the peer, or the client that a trusted proxy names."""
-        peer = request.client.host if request.client else ""
-        forwarded = ", ".join(request.headers.getlist("x-forwarded-for")).encode("latin-1")
-        return filters.client_ip(peer, forwarded, self._proxies)
+        return filters.client_ip(*sender, self._proxies)
+
+
+def sender_of(request: Request) -> Sender:
+    forwarded = ", ".join(request.headers.getlist("x-forwarded-for")).encode("latin-1")
+    return Sender(request.client.host if request.client else "", forwarded)
 
 
 def bearer(request: Request) -> str:

@@ -1,10 +1,35 @@
--- Claim an order, or change its claim, and append what was reported: both or neither.
--- KEYS 1 claim  2 stream of conversions  3 ready marker
--- ARGV 1 the claim as it was read ('' for none)  2 the claim as it shall be  3… fields of the stream's entry
--- Returns {1} when done; {0, claim} when the claim has changed meanwhile; {-1} when claims are not known yet.
-if redis.call('EXISTS', KEYS[3]) == 0 then return {-1} end
-local claim = redis.call('GET', KEYS[1]) or ''
-if claim ~= ARGV[1] then return {0, claim} end
-if ARGV[2] ~= claim then redis.call('SET', KEYS[1], ARGV[2]) end
-redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3))
-return {1}
+-- Claim orders, or change their claims, and append what was reported of those that went well: one entry for all.
+-- KEYS 1 stream of conversions  2 ready marker  3… a claim for each report
+-- ARGV for each report six: the claim as it was read ('' for none), the claim as it shall be, and its lines for the
+--   fields `reports`, `decide`, `confirmed` and `conversion_versions` of the stream's entry ('' for none)
+-- Returns for each report 1 when done, else the claim as it is now; -1 alone when claims are not known yet.
+-- Everything is read before anything is written: what fails here has done nothing.
+if redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
+local names = {'reports', 'decide', 'confirmed', 'conversion_versions'}
+local lines, claims, changed, answers = {{}, {}, {}, {}}, {}, {}, {}
+for report = 1, #KEYS - 2 do
+  local key, at = KEYS[report + 2], (report - 1) * 6
+  local claim = claims[key] or redis.call('GET', key) or ''
+  if claim ~= ARGV[at + 1] then
+    answers[report] = claim
+  else
+    if ARGV[at + 2] ~= claim then changed[key] = ARGV[at + 2] end
+    claims[key] = ARGV[at + 2]
+    for name = 1, 4 do
+      local line = ARGV[at + 2 + name]
+      if line ~= '' then table.insert(lines[name], line) end
+    end
+    answers[report] = 1
+  end
+end
+local entry = {}
+for name = 1, 4 do
+  if #lines[name] > 0 then
+    table.insert(entry, names[name])
+    table.insert(entry, table.concat(lines[name], '\n'))
+  end
+end
+if #entry == 0 then return answers end
+redis.call('XADD', KEYS[1], '*', unpack(entry))
+for key, claim in pairs(changed) do redis.call('SET', key, claim) end
+return answers

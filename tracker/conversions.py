@@ -1,17 +1,19 @@
 """Conversions: a good report is claimed and appended in one step, with the evidence that decides it.
 
-`Conversions.submit` reads the claim of the order and the touches of its visitors, takes the report into the claim
-(reports.py, pure), and writes claim and entry by one script that refuses if the claim has changed meanwhile; then it
-starts again. So a thousand reports of one order at once make one sale. HTTP is in api.py.
+Reports that come together go together, as clicks do (log.py): one reading of the claims of their orders and of the
+touches of their visitors, then each is taken into its claim (reports.py, pure), then one script writes claims and
+lines. The script leaves out a report whose claim has changed meanwhile; that one is taken up again. So a thousand
+reports of one order at once make one sale. A shard has one batch in flight; what comes meanwhile makes the next.
+HTTP is in api.py, the rows are in report_rows.py.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import orjson
 from redis.exceptions import RedisError
@@ -21,12 +23,19 @@ from schemas.durations import parse_duration
 from schemas.reversals import reversal_content
 from schemas.terms import terms_at
 from tracker.links import Links
-from tracker.report_fields import FieldError, check_age, shortened
+from tracker.report_fields import FieldError, check_age
+from tracker.report_rows import case_line, conversion_line, problem_line, report_line, reversal_line
 from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
 
 SCRIPT = (Path(__file__).parent / "claim.lua").read_text()
 _TRIES_MAX = 2000
-_LOCKS = 1024
+_BATCH_MAX = 64
+"""Reports that are recorded at once: the log server is busy for some 0.5 ms with them, and clicks wait behind it."""
+
+Taken = tuple[Outcome, str]
+"""What became of a report, and the conversion's id."""
+
+Answer = Callable[[Taken | Exception], None]
 
 
 class NotRecorded(Exception):
@@ -45,8 +54,32 @@ class _State(NamedTuple):
         return cls(touches.decode() if touches else "", gap is not None or ready is None)
 
 
+_Visitor = tuple[str, str]
+"""A program, and a visitor in it."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A report that is to be recorded, the key of its claim, and who wants to know."""
+
+    report: Report
+    params: Mapping[str, str]
+    key: str
+    answer: Answer
+
+
+class _Step(NamedTuple):
+    """What a report makes of its claim: the claim before and after, lines as claim.lua wants them, what to answer."""
+
+    waiting: _Waiting
+    before: bytes
+    after: bytes
+    lines: tuple[bytes, bytes, bytes, bytes]
+    taken: Taken
+
+
 class Conversions:
-    """Submits reports for one worker. `redis` is redis-py's asynchronous client, or what speaks like it (calls.py);
+    """Records reports for one worker. `redis` is redis-py's asynchronous client, or what speaks like it (calls.py);
     `new_id()` gives a fresh id; `clock` ms."""
 
     def __init__(
@@ -64,105 +97,146 @@ class Conversions:
         self._clock = clock
         self._new_id = new_id
         self._counters = counters
-        self._claim_script = redis.register_script(SCRIPT)
-        # One report of an order at a time within this worker: only other workers can then get in between.
-        self._locks = [asyncio.Lock() for _ in range(_LOCKS)]
+        self._script = redis.register_script(SCRIPT)
+        self._waiting: list[list[_Waiting]] = [[] for _ in range(shards)]
+        self._at_work: dict[int, asyncio.Task[None]] = {}
 
-    async def submit(self, report: Report, params: dict[str, str]) -> tuple[Outcome, str]:
+    async def submit(self, report: Report, params: Mapping[str, str]) -> Taken:
         """Record a report; its outcome and the conversion's id. Raises NotRecorded, and FieldError (422) where a sale
         that is not known yet is dated too far back."""
+        answered: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+
+        def answer(told: Taken | Exception) -> None:
+            if answered.done():  # given up
+                return
+            if isinstance(told, Exception):
+                answered.set_exception(told)
+            else:
+                answered.set_result(told)
+
+        self.take(report, params, answer)
+        return await answered
+
+    def take(self, report: Report, params: Mapping[str, str], answer: Answer) -> None:
+        """Record a report together with those that come at the same time; `answer` gets what `submit` returns, or what
+        it raises."""
         shard = keys.shard_of_order(report.program, report.order_id, report.goal, self._shards)
         key = keys.claim(shard, report.program, report.order_id, report.goal)
+        self._waiting[shard].append(_Waiting(report, params, key, answer))
+        if shard not in self._at_work:
+            self._at_work[shard] = asyncio.get_running_loop().create_task(self._work(shard))
+
+    async def _work(self, shard: int) -> None:
+        """Batch after batch, until nothing waits."""
+        waiting = self._waiting[shard]
         try:
-            async with self._locks[crc32(key.encode()) % _LOCKS]:
-                outcome, claim = await self._claim(shard, key, report, params)
+            while waiting:
+                batch = waiting[:_BATCH_MAX]
+                del waiting[:_BATCH_MAX]
+                await self._record(shard, batch)
+        finally:
+            del self._at_work[shard]
+
+    async def _record(self, shard: int, batch: list[_Waiting]) -> None:
+        """Record a batch and answer everyone in it."""
+        failure = "too many reports of one order at once"
+        try:
+            for _ in range(_TRIES_MAX):
+                await self._try(shard, batch)
+                if not batch:
+                    return
+        except NotRecorded as error:
+            failure = str(error)
         except (RedisError, OSError, TimeoutError) as error:
-            self._counters[f"conversions_unrecorded:{type(error).__name__}"] += 1
-            raise NotRecorded(str(error)) from error
-        self._counters[f"reports:{report.source}:{outcome}"] += 1
-        return outcome, claim.conversion_id
+            self._counters[f"conversions_unrecorded:{type(error).__name__}"] += len(batch)
+            failure = str(error)
+        for waiting in batch:
+            _tell(waiting, NotRecorded(failure))  # each his own: an exception that is raised again keeps all frames
 
-    async def _claim(self, shard: int, key: str, report: Report, params: dict[str, str]) -> tuple[Outcome, Claim]:
-        before, states = await self._read(shard, key, report)
-        for _ in range(_TRIES_MAX):
-            known = decode_claim(before)
-            known_ts = known.content.get(report.trust, {}).get("ts") if known else None
-            check_age(report.content.get("ts"), report.oldest_ts, known_ts)
-            merge_within_ms = self._merge_within_ms(report, known)
-            claim, outcome = merge(known, report, merge_within_ms)
-            fields: list[Any] = ["reports", _report_line(self._new_id(), report, claim, outcome, params)]
-            if claim != known:
-                if known is None or (
-                    report.received_at - known.first_received_at < merge_within_ms
-                    and claim.decision_input() != known.decision_input()
-                ):
-                    claim, case = await self._case(report, claim, states, is_first=known is None)
-                    fields += ["decide", case]
-                elif known is not None and claim.is_confirmed and not known.is_confirmed:
-                    fields += ["confirmed", orjson.dumps([report.program, report.order_id])]
-                fields += ["conversion_versions", _conversion_line(report, claim)]
-            after = encode_claim(claim) if claim != known else before
-            reply = await self._claim_script(
-                keys=[key, keys.conversions(shard), keys.ready(shard)], args=[before, after, *fields]
-            )
-            if reply[0] == 1:
-                return outcome, claim
-            if reply[0] == -1:
-                raise NotRecorded("claims are being rebuilt")
-            before, states = reply[1], {}
-        raise NotRecorded("too many reports of one order at once")
+    async def _try(self, shard: int, batch: list[_Waiting]) -> None:
+        """One reading and one writing for all; leaves in the batch those whose claims somebody else has changed
+        meanwhile."""
+        claims, states = await self._read(shard, batch)
+        steps = []
+        for waiting in list(batch):
+            try:
+                step = self._step(waiting, claims[waiting.key], states)
+            except Exception as error:  # whatever is wrong with one report, the others are recorded
+                batch.remove(waiting)
+                _tell(waiting, error)
+                continue
+            claims[waiting.key] = step.after  # for the next report of the same order
+            steps.append(step)
+        if not steps:
+            return
+        answers = await self._script(
+            keys=[keys.conversions(shard), keys.ready(shard), *(step.waiting.key for step in steps)],
+            args=[word for step in steps for word in (step.before, step.after, *step.lines)],
+        )
+        if answers == -1:
+            raise NotRecorded("claims are being rebuilt")
+        batch[:] = [step.waiting for step, answer in zip(steps, answers, strict=True) if answer != 1]
+        for step, answer in zip(steps, answers, strict=True):
+            if answer == 1:
+                self._counters[f"reports:{step.waiting.report.source}:{step.taken[0]}"] += 1
+                _tell(step.waiting, step.taken)
 
-    async def _read(self, shard: int, key: str, report: Report) -> tuple[bytes, dict[str, _State]]:
-        """What is known of an order, b"" for nothing, and the touches of those visitors of the report that the same
-        shard keeps: one call to the log instead of two. Raises NotRecorded while nothing can be known yet."""
-        named = {visitor for visitor in (report.visitor, report.click_visitor) if visitor}
-        visitors = [visitor for visitor in named if keys.shard_of_visitor(visitor, self._shards) == shard]
-        touches = [keys.touches(shard, report.program, visitor) for visitor in visitors]
-        claim, ready, gap, *found = await self._redis.mget(key, keys.ready(shard), keys.gap(shard), *touches)
+    async def _read(self, shard: int, batch: Sequence[_Waiting]) -> tuple[dict[str, bytes], dict[_Visitor, _State]]:
+        """What is known of the orders, b"" for nothing, and the touches of all visitors that are named of them. Raises
+        NotRecorded while nothing can be known yet."""
+        orders = list(dict.fromkeys(waiting.key for waiting in batch))
+        named = {
+            (waiting.report.program, visitor)
+            for waiting in batch
+            for visitor in (waiting.report.visitor, waiting.report.click_visitor)
+            if visitor
+        }
+        here = [visitor for visitor in named if keys.shard_of_visitor(visitor[1], self._shards) == shard]
+        touches = [keys.touches(shard, *visitor) for visitor in here]
+        # One call where shards do not matter; what is elsewhere, or named by earlier reports, takes another.
+        ready, gap, *found = await self._redis.mget(keys.ready(shard), keys.gap(shard), *orders, *touches)
         if ready is None:
             raise NotRecorded("claims are being rebuilt")
-        states = {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(visitors, found, strict=True)}
-        return claim or b"", states
-
-    async def _read_touches(self, program: str, visitor: str) -> _State:
-        shard = keys.shard_of_visitor(visitor, self._shards)
-        asked = keys.touches(shard, program, visitor), keys.gap(shard), keys.ready(shard)
-        return _State.of(*await self._redis.mget(asked))
-
-    async def _case(
-        self, report: Report, claim: Claim, read: dict[str, _State], *, is_first: bool
-    ) -> tuple[Claim, bytes]:
-        """What the worker decides: the sale, and the touches of its visitors as they are now; some are read already."""
-        visitors = claim.visitors()
-        states: dict[str, str] = {}
-        has_gap = False
-        for visitor in visitors:
-            state = read.get(visitor) or await self._read_touches(report.program, visitor)
-            states[visitor] = state.touches
-            has_gap = has_gap or state.has_gap
-        if is_first and claim.ts == report.received_at:
-            # Several clocks: a sale is not before the click that it was read together with.
-            newest = max((_newest_ts(state) for state in states.values()), default=0)
-            claim = replace(claim, ts=max(claim.ts, newest))
-        content = claim.counted_content
-        case = {
-            "conversion_id": claim.conversion_id,
-            "revision": claim.revision,
-            "program": report.program,
-            "order_id": report.order_id,
-            "goal": report.goal,
-            "ts": claim.ts,
-            "received_at": report.received_at,
-            "visitors": visitors,
-            "click_ids": claim.click_ids(),
-            "customer_id": content.get("customer_id"),
-            "coupon": content.get("coupon", []),
-            "channel": content.get("channel"),
-            "disputed": claim.is_disputed,
-            "has_gap": has_gap,
-            "states": states,
+        claims = {order: claim or b"" for order, claim in zip(orders, found[: len(orders)], strict=True)}
+        states = {
+            visitor: _State.of(touch, gap, ready) for visitor, touch in zip(here, found[len(orders) :], strict=True)
         }
-        return claim, orjson.dumps(case)
+        for waiting in batch:
+            with suppress(Exception):  # a claim that cannot be read is met once more where its report is taken in
+                named |= _named_before(waiting.report.program, claims[waiting.key])
+        await self._read_touches(named - states.keys(), states)
+        return claims, states
+
+    async def _read_touches(self, visitors: Iterable[_Visitor], states: dict[_Visitor, _State]) -> None:
+        of_shards: dict[int, list[_Visitor]] = {}
+        for visitor in visitors:
+            of_shards.setdefault(keys.shard_of_visitor(visitor[1], self._shards), []).append(visitor)
+        for shard, some in of_shards.items():
+            touches = [keys.touches(shard, *visitor) for visitor in some]
+            gap, ready, *found = await self._redis.mget(keys.gap(shard), keys.ready(shard), *touches)
+            states |= {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(some, found, strict=True)}
+
+    def _step(self, waiting: _Waiting, before: bytes, states: Mapping[_Visitor, _State]) -> _Step:
+        """Take a report into its claim. Raises FieldError."""
+        report = waiting.report
+        known = decode_claim(before)
+        known_ts = known.content.get(report.trust, {}).get("ts") if known else None
+        check_age(report.content.get("ts"), report.oldest_ts, known_ts)
+        merge_within_ms = self._merge_within_ms(report, known)
+        claim, outcome = merge(known, report, merge_within_ms)
+        after, decide, confirmed, version = before, b"", b"", b""
+        if claim != known:
+            if known is None or (
+                report.received_at - known.first_received_at < merge_within_ms
+                and claim.decision_input() != known.decision_input()
+            ):
+                claim, decide = _case(report, claim, states, is_first=known is None)
+            elif claim.is_confirmed and not known.is_confirmed:
+                confirmed = orjson.dumps([report.program, report.order_id])
+            after = encode_claim(claim)
+            version = conversion_line(report, claim, after)
+        line = report_line(self._new_id(), report, claim, outcome, waiting.params)
+        return _Step(waiting, before, after, (line, decide, confirmed, version), (outcome, claim.conversion_id))
 
     def _merge_within_ms(self, report: Report, known: Claim | None) -> int:
         versions = self._links.terms_of(report.program)
@@ -187,15 +261,15 @@ class Conversions:
             claim = decode_claim(known or b"")
             if claim is None:
                 raise FieldError(404, "conversion_unknown", "no such sale has been reported", "order_id")
-            line = orjson.dumps(_reversal_row(self._new_id(), claim, reversal, source, self._clock()))
-            reply = await self._claim_script(
-                keys=[key, keys.conversions(shard), keys.ready(shard)], args=[b"", content, "reports", line]
+            line = reversal_line(self._new_id(), claim, reversal, source, self._clock())
+            answers = await self._script(
+                keys=[keys.conversions(shard), keys.ready(shard), key], args=[b"", content, line, b"", b"", b""]
             )
         except (RedisError, OSError, TimeoutError) as error:
             raise NotRecorded(str(error)) from error
-        if reply[0] == -1:
+        if answers == -1:
             raise NotRecorded("claims are being rebuilt")
-        if reply[0] == 0 and reply[1] != content:
+        if answers[0] not in (1, content):
             raise FieldError(409, "reversal_conflict", "this reversal_id was used with other content", "reversal_id")
         return claim.conversion_id
 
@@ -206,22 +280,7 @@ class Conversions:
 
     async def record_problem(self, source: str, params: dict[str, str], error: FieldError) -> None:
         """Keep a browser's report that could not be taken, for the merchant to see. Best effort, as it is no sale."""
-        now = str(self._clock())
-        line = orjson.dumps(
-            {
-                "report_id": self._new_id(),
-                "received_at": now,
-                "ts": now,
-                "program": params["program"],
-                "order_id": params.get("order_id", "")[:128],
-                "kind": "sale",
-                "outcome": "refused",
-                "problem": error.code,
-                "source": source,
-                "trust": "browser",
-                "params": orjson.dumps(shortened(params)).decode(),
-            }
-        )
+        line = problem_line(self._new_id(), source, params, error, self._clock())
         self._counters[f"reports:{source}:refused"] += 1
         try:
             await self._redis.xadd(keys.conversions(0), {"reports": line})
@@ -229,7 +288,7 @@ class Conversions:
             self._counters["problems_unrecorded"] += 1
 
 
-def spooled(report: Report, params: dict[str, str]) -> dict[str, Any]:
+def spooled(report: Report, params: Mapping[str, str]) -> dict[str, Any]:
     """A report as the spool keeps it."""
     return {"report": asdict(report), "params": params}
 
@@ -239,84 +298,27 @@ def from_spool(record: dict[str, Any]) -> tuple[Report, dict[str, str]]:
     return Report(**record["report"]), record["params"]
 
 
-def _report_line(report_id: str, report: Report, claim: Claim, outcome: Outcome, params: dict[str, str]) -> bytes:
-    content = report.content
-    return orjson.dumps(
-        {
-            "report_id": report_id,
-            "conversion_id": claim.conversion_id,
-            "received_at": str(report.received_at),
-            "ts": str(report.sale_ts),
-            "program": report.program,
-            "order_id": report.order_id,
-            "goal": report.goal,
-            "kind": "sale",
-            "outcome": outcome,
-            "problem": "conversion_conflict" if outcome == Outcome.CONFLICT else "",
-            "amount": content.get("amount"),
-            "currency": content.get("currency", ""),
-            "visitor": report.visitor or report.click_visitor or "",
-            "click_id": report.click_id or "",
-            "customer_id": content.get("customer_id", ""),
-            "coupon": content.get("coupon", []),
-            "channel": content.get("channel", ""),
-            "items": content.get("items", ""),
-            "source": report.source,
-            "trust": report.trust,
-            "params": orjson.dumps(params).decode() if params else "",
-        }
-    )
+def _tell(waiting: _Waiting, told: Taken | Exception) -> None:
+    with suppress(Exception):  # one answer that cannot be given must not cost the others theirs
+        waiting.answer(told)
 
 
-def _conversion_line(report: Report, claim: Claim) -> bytes:
-    content = claim.counted_content
-    visitors, click_ids = claim.visitors(), claim.click_ids()
-    return orjson.dumps(
-        {
-            "conversion_id": claim.conversion_id,
-            "revision": claim.revision,
-            "ts": str(claim.ts),
-            "received_at": str(report.received_at),
-            "first_received_at": str(claim.first_received_at),
-            "program": report.program,
-            "order_id": report.order_id,
-            "goal": report.goal,
-            "amount": content.get("amount"),
-            "currency": content.get("currency", ""),
-            "click_id": click_ids[0] if click_ids else "",
-            "visitor": visitors[0] if visitors else "",
-            "visitors": visitors,
-            "click_ids": click_ids,
-            "customer_id": content.get("customer_id", ""),
-            "coupon": content.get("coupon", []),
-            "channel": content.get("channel", ""),
-            "items": content.get("items", ""),
-            "source": claim.source,
-            "status": "confirmed" if claim.is_confirmed else "pending",
-            "claim": encode_claim(claim).decode(),
-        }
-    )
+def _named_before(program: str, claim: bytes) -> set[_Visitor]:
+    """The visitors that a claim's evidence names."""
+    known = decode_claim(claim)
+    rows = [row for rows in known.evidence.values() for row in rows] if known else []
+    return {(program, visitor) for _, cookie, _, clicked in rows for visitor in (cookie, clicked) if visitor}
 
 
-def _reversal_row(report_id: str, claim: Claim, reversal: dict[str, Any], source: str, now: int) -> dict[str, Any]:
-    content = reversal["content"]
-    return {
-        "report_id": report_id,
-        "conversion_id": claim.conversion_id,
-        "received_at": str(now),
-        "ts": str(now),
-        "program": reversal["program"],
-        "order_id": reversal["order_id"],
-        "goal": reversal["goal"],
-        "kind": "reversal",
-        "outcome": "accepted",
-        "amount": content.get("amount"),
-        "items": content.get("items", ""),
-        "reversal_id": reversal["reversal_id"],
-        "reason": content.get("reason", ""),
-        "source": source,
-        "trust": "server",
-    }
+def _case(report: Report, claim: Claim, states: Mapping[_Visitor, _State], *, is_first: bool) -> tuple[Claim, bytes]:
+    """The claim with its time settled, and what the worker shall decide."""
+    known = {visitor: states[report.program, visitor] for visitor in claim.visitors()}
+    if is_first and claim.ts == report.received_at:
+        # Several clocks: a sale is not before the click that it was read together with.
+        newest = max((_newest_ts(state.touches) for state in known.values()), default=0)
+        claim = replace(claim, ts=max(claim.ts, newest))
+    touches = {visitor: state.touches for visitor, state in known.items()}
+    return claim, case_line(report, claim, touches, any(state.has_gap for state in known.values()))
 
 
 def _newest_ts(state: str) -> int:

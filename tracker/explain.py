@@ -20,7 +20,7 @@ from starlette.responses import Response
 from schemas.kinds import Address
 from schemas.settings import Settings
 from tracker.answers import NO_STORE
-from tracker.authorization import Door, bearer, own_program
+from tracker.authorization import Door, bearer, own_program, sender_of
 from tracker.links import Links
 from tracker.rates import Rates
 from tracker.redirect import parse_query
@@ -63,7 +63,7 @@ class Explanations:
 
     async def answer(self, request: Request) -> Response:
         """Why a sale went where it went, as far as whoever asks may see it."""
-        record = self._door.key_record(request, bearer(request), "api", "affiliate")
+        record = self._door.key_record(sender_of(request), bearer(request), "api", "affiliate")
         if self._rates.exceeded("", record["id"].encode(), self._clock()):
             raise FieldError(429, "too_many_requests", "too many questions with this key, try again later")
         program = read_program(request.path_params["program"])

@@ -1,8 +1,9 @@
 """HTTP at the edge: Uvicorn's protocol with a short way for clicks, and the limits that Uvicorn leaves to others.
 
 A click needs no task, no scope, no coroutine: `ClickProtocol` hands /c/… and /a/… to the redirect as soon as the
-headers are in, and writes the answer when the log has the click. Everything else goes to Starlette as usual. Measured
-on two cores against the same handler behind ASGI (docs/decisions/0003-http-server.md): twice the clicks a second.
+headers are in, and writes the answer when the log has the click; so it does with a postback whose report is in the
+query. Everything else goes to Starlette as usual. Measured on two cores against the same handler behind ASGI
+(docs/decisions/0003-http-server.md): twice the clicks a second.
 
 Limits: 414 for a long URL, 431 for headers, 413 for bodies, 429 for too many requests at once on a connection, and a
 sweeper that closes connections which are idle, or slow to send or to read. Answers keep the order of their requests,
@@ -61,8 +62,8 @@ class _Nothing:
         return None
 
 
-class ClickRequest:
-    """One request for a link; to Uvicorn's protocol it is the request under way on its connection."""
+class ShortRequest:
+    """One request that goes the short way; to Uvicorn's protocol it is the request under way on its connection."""
 
     __slots__ = (
         "_protocol",
@@ -89,8 +90,8 @@ class ClickRequest:
         self._protocol.respond(self, head, body)
 
     async def run_asgi(self, _app: Any) -> None:
-        """Called for a click that had to wait for an earlier request on its connection."""
-        self._protocol.handle_click(self)
+        """Called for one that had to wait for an earlier request on its connection."""
+        self._protocol.handle_short(self)
 
 
 class _Refused(Exception):
@@ -98,8 +99,8 @@ class _Refused(Exception):
         self.status = status
 
 
-def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLimits) -> type[HttpToolsProtocol]:
-    """The protocol class for one worker."""
+def click_protocol(handle: Callable[[ShortRequest], None], limits: HttpLimits) -> type[HttpToolsProtocol]:
+    """The protocol class for one worker; `handle` answers what goes the short way."""
     head_bytes_max = limits.url_bytes + limits.header_bytes
     plain_bytes_max = min(PLAIN_BYTES_MAX, limits.url_bytes, limits.header_bytes)
     if limits.header_count < PLAIN_HEADERS_MAX:
@@ -149,8 +150,8 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
                 is_free = earlier is None or earlier.response_complete
                 if is_free and (seen := plain(data, plain_bytes_max)) is not None:
                     self._since = None
-                    self.cycle = request = ClickRequest(self, seen, True)  # type: ignore[assignment]
-                    self.handle_click(request)
+                    self.cycle = request = ShortRequest(self, seen, True)  # type: ignore[assignment]
+                    self.handle_short(request)
                     return
                 if not data.isascii() or len(data.translate(None, _CONTROLS)) < len(data):
                     data = _with_clean_head(data)
@@ -210,8 +211,10 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             is_batch = self.url.partition(b"?")[0] in _BATCH_PATHS
             self._body_bytes_max = limits.batch_body_bytes if is_batch else limits.body_bytes
             self._later_bytes_max = head_bytes_max + 2 * self._body_bytes_max  # chunked bodies have overhead
-            if self.url.startswith((b"/c/", b"/a/", b"/v/")):
-                self._begin_click()
+            if self.url.startswith((b"/c/", b"/a/", b"/v/")) or (
+                self.url.startswith(b"/postback?") and self.parser.get_method() == b"GET"
+            ):
+                self._begin_short()
             else:
                 self._begin_asgi(headers)
             self._is_in_head = False
@@ -227,29 +230,29 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             super().on_headers_complete()
             self.headers = []  # trailers of a chunked body shall not be taken for headers
 
-        def _begin_click(self) -> None:
+        def _begin_short(self) -> None:
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
             seen = seen_in(self.parser.get_method(), self.url, self.headers)
-            earlier, request = self.cycle, ClickRequest(self, seen, keep_alive)
+            earlier, request = self.cycle, ShortRequest(self, seen, keep_alive)
             self.cycle = request  # type: ignore[assignment]
             if earlier is None or earlier.response_complete:
-                handle_click(request)
+                self.handle_short(request)
             else:  # pipelined: wait for its turn
                 self.flow.pause_reading()
                 self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
         @staticmethod
-        def handle_click(request: ClickRequest) -> None:
+        def handle_short(request: ShortRequest) -> None:
             try:
-                handle_click(request)
+                handle(request)
             except Exception as error:
                 logger().error("click failed", exc_info=error)
                 if not request.response_complete:
                     request.keep_alive = False
                     request.respond(b"HTTP/1.1 500 Internal Server Error\r\ncache-control: no-store\r\n", b"")
 
-        def respond(self, request: ClickRequest, head: bytes, body: bytes) -> None:
-            """Write the answer to a click, and let the next request on the connection come."""
+        def respond(self, request: ShortRequest, head: bytes, body: bytes) -> None:
+            """Write an answer by the short way, and let the next request on the connection come."""
             request.response_complete = True
             if self.transport.is_closing():
                 return
@@ -278,13 +281,13 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             self._body_bytes += len(body)
             if self._body_bytes > self._body_bytes_max:
                 raise _Refused(413)
-            if not isinstance(self.cycle, ClickRequest):
+            if not isinstance(self.cycle, ShortRequest):
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._since = None
             self._awaits_request = True
-            if not isinstance(self.cycle, ClickRequest):
+            if not isinstance(self.cycle, ShortRequest):
                 super().on_message_complete()
 
         def on_response_complete(self) -> None:
@@ -315,7 +318,7 @@ def click_protocol(handle_click: Callable[[ClickRequest], None], limits: HttpLim
             connection cannot be understood."""
             self._is_deaf = True
             own = None if self._is_in_head else self.cycle  # there is one already if only the body is at fault
-            if own is not None and (own.response_complete or isinstance(own, ClickRequest)):
+            if own is not None and (own.response_complete or isinstance(own, ShortRequest)):
                 own.keep_alive = False
                 if own.response_complete:
                     self.transport.close()

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from schemas.api_keys import RANDOM_BYTES, make_key
 from schemas.projection import Projection
 from schemas.settings_fields import Limits, Server, Settings
-from tracker.authorization import Door, bearer
+from tracker.authorization import Door, bearer, sender_of
 from tracker.links import Links
 from tracker.report_fields import FieldError
 
@@ -39,7 +39,7 @@ def ask(by: Door, key: str, peer: str = STRANGER, forwarded: str = "", kind: str
     headers += [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
     request = Request({"type": "http", "headers": headers, "client": (peer, 1)})
     try:
-        record = by.key_record(request, bearer(request), kind)
+        record = by.key_record(sender_of(request), bearer(request), kind)
     except FieldError as error:
         return error.status, error.code
     return 200, str(record.get("merchant") or record["affiliate"])

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from schemas import keys
 from tests.log_server import LogServer
 from tracker.conversions import SCRIPT
 
-KEYS = [keys.claim(0, "shoes", "1", "sale"), keys.conversions(0), keys.ready(0)]
+CLAIM, OTHER = keys.claim(0, "shoes", "1", "sale"), keys.claim(0, "shoes", "2", "sale")
+STREAM, READY = keys.conversions(0), keys.ready(0)
 
 
 @pytest.fixture
@@ -17,26 +19,58 @@ def server(log_server: LogServer) -> Any:
     return log_server.redis
 
 
-def claim(redis: Any, before: str, after: str) -> Any:
-    return redis.register_script(SCRIPT)(keys=KEYS, args=[before, after, "reports", after])
+def claims(redis: Any, *changes: tuple[str, str, str]) -> Any:
+    """For each a key, the claim as it was read, and as it shall be; which is also what is said of it."""
+    args = [word for _, before, after in changes for word in (before, after, after, f"to decide: {after}", "", after)]
+    return redis.register_script(SCRIPT)(keys=[STREAM, READY, *(key for key, _, _ in changes)], args=args)
+
+
+def entries(redis: Any) -> Any:
+    return [fields[b"reports"].split(b"\n") for _, fields in redis.xrange(STREAM)]
 
 
 def test_of_two_that_see_an_order_free_one_claims_it(server: Any) -> None:
     """The other is told what is there now, and has appended nothing."""
-    assert claim(server, "", "mine") == [1]
-    assert claim(server, "", "yours") == [0, b"mine"]
-    assert server.get(KEYS[0]) == b"mine"
-    assert [fields for _, fields in server.xrange(KEYS[1])] == [{b"reports": b"mine"}]
+    assert claims(server, (CLAIM, "", "mine")) == [1]
+    assert claims(server, (CLAIM, "", "yours")) == [b"mine"]
+    assert server.get(CLAIM) == b"mine"
+    ((_, fields),) = server.xrange(STREAM)
+    assert fields == {b"reports": b"mine", b"decide": b"to decide: mine", b"conversion_versions": b"mine"}
 
 
 def test_who_knows_the_claim_may_change_it(server: Any) -> None:
-    claim(server, "", "mine")
-    assert claim(server, "mine", "ours") == [1]
-    assert server.get(KEYS[0]) == b"ours" and server.xlen(KEYS[1]) == 2
+    claims(server, (CLAIM, "", "mine"))
+    assert claims(server, (CLAIM, "mine", "ours")) == [1]
+    assert server.get(CLAIM) == b"ours" and server.xlen(STREAM) == 2
+
+
+def test_of_several_each_is_claimed_that_is_still_as_it_was(server: Any) -> None:
+    """One entry says what went well, in the order in which it was given."""
+    claims(server, (OTHER, "", "taken"))
+    third = keys.claim(0, "shoes", "3", "sale")
+    assert claims(server, (CLAIM, "", "mine"), (OTHER, "", "late"), (third, "", "new")) == [1, b"taken", 1]
+    assert [server.get(key) for key in (CLAIM, OTHER, third)] == [b"mine", b"taken", b"new"]
+    assert entries(server) == [[b"taken"], [b"mine", b"new"]]
+
+
+def test_several_reports_of_one_order_follow_each_other(server: Any) -> None:
+    """Each sees the claim as the one before it leaves it; where the first comes too late, so do the others."""
+    assert claims(server, (CLAIM, "", "one"), (CLAIM, "one", "two"), (CLAIM, "two", "two")) == [1, 1, 1]
+    assert server.get(CLAIM) == b"two"
+    assert claims(server, (CLAIM, "one", "x"), (CLAIM, "x", "y")) == [b"two", b"two"]
+    assert entries(server) == [[b"one", b"two", b"two"]]
+
+
+def test_nothing_is_done_where_one_key_is_no_claim(server: Any) -> None:
+    """Everything is read before anything is written."""
+    server.lpush(OTHER, "what is this")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        claims(server, (CLAIM, "", "mine"), (OTHER, "", "yours"))
+    assert not server.exists(CLAIM, STREAM)
 
 
 def test_nothing_is_claimed_where_claims_are_not_known(server: Any) -> None:
     """The log server came back empty: who knows what has been claimed."""
-    server.delete(KEYS[2])
-    assert claim(server, "", "mine") == [-1]
-    assert not server.exists(KEYS[0], KEYS[1])
+    server.delete(READY)
+    assert claims(server, (CLAIM, "", "mine")) == -1
+    assert not server.exists(CLAIM, STREAM)

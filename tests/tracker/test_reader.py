@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tracker import server
 from tracker.reader import Seen, plain
-from tracker.server import ClickRequest, HttpLimits, click_protocol
+from tracker.server import HttpLimits, ShortRequest, click_protocol
 
 LIMITS = HttpLimits(8704, 16384, 100, 65536, 1048576, 75, 5, 10)
 BROWSER = b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -40,7 +40,7 @@ def seen_by_the_parser(data: bytes) -> list[tuple[Seen, bool]]:
     """What the redirect is handed when the short way is closed, and whether the connection may stay."""
     handed: list[tuple[Seen, bool]] = []
 
-    def handle(request: ClickRequest) -> None:
+    def handle(request: ShortRequest) -> None:
         handed.append((request.seen, request.keep_alive))
         request.respond(b"HTTP/1.1 302 Found\r\n", b"")
 
