@@ -305,22 +305,26 @@ class Worker:
                 time.sleep(0.01)
 
 
-def run(worker: Worker, should_stop: Callable[[], bool], idle_seconds: float = 0.02) -> None:
-    """Decide until told to stop. Survives the loss of either store and of the lease."""
+def run(worker: Worker, should_stop: Callable[[], bool], round_seconds: float = 0.02) -> None:
+    """Decide until told to stop, in rounds that take so long at least: seven calls to the log server go with each, for
+    one sale as for hundreds. Survives the loss of either store and of the lease."""
     held = False
     while not should_stop():
-        done = 0
+        started = time.monotonic()
         try:
             held = held or worker.start()
-            done = worker.work_once() if held else 0
+            if held:
+                worker.work_once()
         except LeaseLost:
             held = False
         except Exception as error:
             held = False
             logger().error("deciding failed, will try again", error=str(error)[:500], kind=type(error).__name__)
             time.sleep(0.5)
-        if not done:
-            time.sleep(idle_seconds if held else 0.2)
+        if held:
+            time.sleep(max(0.0, started + round_seconds - time.monotonic()))
+        else:
+            time.sleep(0.2)
     if held:
         with suppress(Exception):  # then it expires
             worker.finish()

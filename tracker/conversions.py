@@ -312,13 +312,16 @@ def _named_before(program: str, claim: bytes) -> set[_Visitor]:
 
 def _case(report: Report, claim: Claim, states: Mapping[_Visitor, _State], *, is_first: bool) -> tuple[Claim, bytes]:
     """The claim with its time settled, and what the worker shall decide."""
-    known = {visitor: states[report.program, visitor] for visitor in claim.visitors()}
-    if is_first and claim.ts == report.received_at:
+    touches, has_gap, newest = {}, False, 0
+    for visitor in claim.visitors():
+        state = states[report.program, visitor]
+        touches[visitor] = state.touches
+        has_gap = has_gap or state.has_gap
+        newest = max(newest, _newest_ts(state.touches))
+    if is_first and claim.ts == report.received_at and newest > claim.ts:
         # Several clocks: a sale is not before the click that it was read together with.
-        newest = max((_newest_ts(state.touches) for state in known.values()), default=0)
-        claim = replace(claim, ts=max(claim.ts, newest))
-    touches = {visitor: state.touches for visitor, state in known.items()}
-    return claim, case_line(report, claim, touches, any(state.has_gap for state in known.values()))
+        claim = replace(claim, ts=newest)
+    return claim, case_line(report, claim, touches, has_gap)
 
 
 def _newest_ts(state: str) -> int:

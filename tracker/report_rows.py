@@ -43,8 +43,8 @@ def report_line(report_id: str, report: Report, claim: Claim, outcome: Outcome, 
 
 
 def case_line(report: Report, claim: Claim, states: Mapping[str, str], has_gap: bool) -> bytes:
-    """What is to be decided: the sale, and the touches of its visitors as they are now; `has_gap` where there may have
-    been more."""
+    """What is to be decided: the sale, and the touches of each of its visitors as they are now; `has_gap` where there
+    may have been more."""
     content = claim.counted_content
     return orjson.dumps(
         {
@@ -55,7 +55,7 @@ def case_line(report: Report, claim: Claim, states: Mapping[str, str], has_gap: 
             "goal": report.goal,
             "ts": claim.ts,
             "received_at": report.received_at,
-            "visitors": claim.visitors(),
+            "visitors": list(states),
             "click_ids": claim.click_ids(),
             "customer_id": content.get("customer_id"),
             "coupon": content.get("coupon", []),

@@ -88,12 +88,11 @@ class Claim:
 
     def visitors(self) -> list[str]:
         """Whose touches may be credited, in the order in which they were named."""
-        return list(
-            dict.fromkeys(v for _, cookie, _, clicked in self.counted_evidence() for v in (cookie, clicked) if v)
-        )
+        named = [visitor for _, cookie, _, clicked in self.counted_evidence() for visitor in (cookie, clicked)]
+        return [visitor for visitor in dict.fromkeys(named) if visitor]
 
     def click_ids(self) -> list[str]:
-        return list(dict.fromkeys(row[2] for row in self.counted_evidence() if row[2]))
+        return list(dict.fromkeys([row[2] for row in self.counted_evidence() if row[2]]))
 
     @property
     def is_disputed(self) -> bool:
@@ -137,11 +136,15 @@ def merge(claim: Claim | None, report: Report, merge_within_ms: int) -> tuple[Cl
     """Take a report in. A conflict leaves the claim as it is; evidence later than `merge_within_ms` after the first
     report is not taken either (it is stored with the report, and changes nothing)."""
     if claim is None:
-        identity = conversion_id(report.program, report.order_id, report.goal)
-        first = Claim(identity, report.received_at, report.source, report.sale_ts)
-        return replace(
-            first, content={report.trust: report.content}, evidence=_with_evidence({}, report)
-        ), Outcome.ACCEPTED
+        first = Claim(
+            conversion_id=conversion_id(report.program, report.order_id, report.goal),
+            first_received_at=report.received_at,
+            source=report.source,
+            ts=report.sale_ts,
+            content={report.trust: report.content},
+            evidence=_with_evidence({}, report),
+        )
+        return first, Outcome.ACCEPTED
     known = claim.content.get(report.trust)
     if known is not None and not agrees(known, report.content):
         return claim, Outcome.CONFLICT

@@ -1,6 +1,8 @@
 """Sales reported through every channel: what is recorded, what is answered, and what is refused by name."""
 
 import json
+import re
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -106,6 +108,56 @@ def test_a_postback_speaks_as_trackers_do(edge: System, edge_token: str, method:
     stored = conversion(edge, id)
     assert (stored["source"], stored["status"]) == ("postback", "confirmed")
     assert answer.json["conversion_id"] == stored["conversion_id"]
+
+
+def test_a_postback_is_answered_alike_by_query_and_by_body(edge: System, edge_token: str, edge_key: str) -> None:
+    """A query goes a short way of its own, past Starlette."""
+    known = {**sale(order(), amount="5"), "token": edge_token}
+    cases: list[dict[str, str]] = [
+        known,
+        known,
+        {**known, "amount": "6"},
+        {**known, "token": ""},
+        {**known, "token": edge_token[:-1] + "~"},
+        {**known, "token": edge_key},
+        {**known, "program": "nobodys"},
+        {**known, "program": ""},
+        {**known, "order_id": ""},
+        {**known, "order_id": "x" * 200},
+        {**known, "amount": "5,00"},
+        {**known, "currency": "eur"},
+        {**known, "payout": "1"},
+        {**known, "txid": "another"},
+        {**known, "ts": "2020-01-01T00:00:00Z", "order_id": order()},
+        {**known, "ts": "2120-01-01T00:00:00Z"},
+        {"token": edge_token},
+        {},
+    ]
+    statuses = []
+    for params in cases:
+        short, long = edge.get("/postback?" + urlencode(params)), edge.request("POST", "/postback", urlencode(params))
+        same = ("content-type", "cache-control", "www-authenticate", "retry-after", "content-length")
+        told = [(a.status, [a.headers.get(name) for name in same], a.json) for a in (short, long)]
+        if short.status == 200:  # but that the second is a duplicate
+            assert told[0][2].pop("status") in ("accepted", "duplicate") and told[1][2].pop("status") == "duplicate"
+            told = [(status, headers[:4], body) for status, headers, body in told]
+        assert told[0] == told[1], params
+        statuses.append(short.status)
+    assert set(statuses) == {200, 400, 401, 403, 404, 409, 422}
+
+
+def test_postbacks_on_one_connection_are_answered_in_their_order(edge: System, edge_token: str) -> None:
+    """Sent without waiting; the last says that it is the last."""
+    ids = [order() for _ in range(5)]
+    with socket.create_connection(("127.0.0.1", edge.edge_port), timeout=10) as connection:
+        for number, id in enumerate(ids):
+            target = "/postback?" + urlencode({**sale(id), "token": edge_token})
+            last = "Connection: close\r\n" if number == len(ids) - 1 else ""
+            connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n".encode())
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
+    bodies = [json.loads(part) for part in re.findall(rb"\r\n\r\n(\{.*?\})", said)]
+    assert said.count(b"HTTP/1.1 200 OK\r\n") == 5 and [body["status"] for body in bodies] == ["accepted"] * 5
+    assert [body["conversion_id"] for body in bodies] == [conversion(edge, id)["conversion_id"] for id in ids]
 
 
 def test_a_form_may_hold_many_items(edge: System, edge_token: str) -> None:

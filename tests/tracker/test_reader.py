@@ -125,6 +125,37 @@ def test_what_is_not_plain_is_left_to_the_parser(old: bytes, new: bytes) -> None
     assert plain(PLAIN.replace(old, new, 1)) is None
 
 
+POSTBACK = PLAIN.replace(b"/c/boots?sub1=x", b"/postback?program=shoes&order_id=1")
+
+
+def test_a_postback_is_plain_if_everything_is_in_its_query() -> None:
+    assert plain(POSTBACK) is not None
+    assert seen_by_the_parser(POSTBACK) == [(plain(POSTBACK), True)]
+    closing = POSTBACK.replace(b"keep-alive", b"close")
+    assert plain(closing) is None
+    assert [(seen.target, stays) for seen, stays in seen_by_the_parser(closing)] == [(plain(POSTBACK).target, False)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"/postback?", b"/postback"),
+        (b"/postback?", b"/postback/?"),
+        (b"/postback?", b"/postbacks?"),
+        (b"/postback?", b"/postback%3f"),
+        (b"GET", b"POST"),
+        (b"GET", b"HEAD"),
+    ],
+)
+def test_another_way_to_report_is_for_starlette(old: bytes, new: bytes) -> None:
+    """It never comes to the handler of the short way."""
+    assert plain(POSTBACK.replace(old, new, 1)) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server.HttpToolsProtocol, "on_headers_complete", lambda self: None)
+        patch.setattr(server.HttpToolsProtocol, "on_message_complete", lambda self: None)
+        assert seen_by_the_parser(POSTBACK.replace(old, new, 1)) == []
+
+
 names = st.sampled_from(
     "Host User-Agent Accept Referer Cookie X-Forwarded-For X-Forwarded-Proto Connection Sec-GPC Sec-Fetch-Mode"
     " Sec-Fetch-Dest Sec-Purpose Purpose X-Moz Content-Length Transfer-Encoding Upgrade Expect cookie referer host"

@@ -1,0 +1,219 @@
+"""conversions.py: what is reported together is recorded together, and nobody pays for what another sends."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+import redis.asyncio
+
+from schemas import keys
+from schemas.projection import Projection
+from tests.log_server import LogServer
+from tracker.conversions import Conversions, NotRecorded
+from tracker.links import Links
+from tracker.report_fields import FieldError
+from tracker.reports import Outcome, Report
+
+NOW = 1_767_225_600_000
+STREAM = keys.conversions(0)
+
+
+class Edge:
+    """A worker of its own, on a log server that others write into too."""
+
+    def __init__(self, server: LogServer) -> None:
+        self.server = server
+        self.counters: Counter[str] = Counter()
+        self.before_script: Callable[[], object] = lambda: None
+        self.calls: list[str] = []
+
+    def run(self, story: Callable[[Conversions], Awaitable[Any]]) -> Any:
+        """Tell a story to a worker."""
+
+        async def told() -> Any:
+            ids = iter(range(10**6))
+            client = redis.asyncio.Redis(unix_socket_path=str(self.server.socket))
+            worker = Conversions(
+                Watched(client, self), 1, Links(Projection()), lambda: NOW, lambda: str(next(ids)), self.counters
+            )
+            try:
+                return await story(worker)
+            finally:
+                await client.aclose()
+
+        return asyncio.run(told())
+
+    def submit(self, *reports: Report) -> list[Any]:
+        """What is answered to reports that come at once: the outcome, or the exception."""
+
+        async def story(worker: Conversions) -> list[Any]:
+            asked = (worker.submit(report, {}) for report in reports)
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            return [answer[0] if isinstance(answer, tuple) else answer for answer in answers]
+
+        found: list[Any] = self.run(story)
+        return found
+
+    def entries(self) -> list[dict[bytes, list[Any]]]:
+        """Of the stream: each field's lines."""
+        return [
+            {name: [orjson.loads(line) for line in value.split(b"\n")] for name, value in fields.items()}
+            for _, fields in self.server.redis.xrange(STREAM)
+        ]
+
+    def claim(self, order: str) -> Any:
+        return orjson.loads(self.server.redis.get(keys.claim(0, "shoes", order, "sale")))
+
+
+class Watched:
+    """The client; says what is asked of the server, and lets somebody in before a claim is written."""
+
+    def __init__(self, client: Any, edge: Edge) -> None:
+        self._client = client
+        self._edge = edge
+
+    async def mget(self, *names: Any) -> Any:
+        self._edge.calls.append("mget")
+        return await self._client.mget(*names)
+
+    def register_script(self, text: str) -> Any:
+        script = self._client.register_script(text)
+
+        async def call(**given: Any) -> Any:
+            self._edge.calls.append("script")
+            before, self._edge.before_script = self._edge.before_script, lambda: None
+            before()
+            return await script(**given)
+
+        return call
+
+
+@pytest.fixture
+def edge(log_server: LogServer) -> Iterator[Edge]:
+    log_server.redis.set(keys.ready(0), 1)
+    yield Edge(log_server)
+
+
+def report(order: str, source: str = "postback", visitor: str | None = None, **content: Any) -> Report:
+    return Report("shoes", order, "sale", source, NOW, NOW, content, visitor)
+
+
+def test_reports_that_come_at_once_are_one_reading_and_one_entry(edge: Edge) -> None:
+    """In the order in which they came, each with what decides it."""
+    for number in range(40):
+        edge.server.redis.set(
+            keys.touches(0, "shoes", f"v{number}"), f"of {number}" + "x" * 50 + f"{NOW - 1} " + "i" * 32
+        )
+    reports = [report(f"o{number}", "pixel", f"v{number}", amount="1.0000") for number in range(40)]
+    assert edge.submit(*reports) == [Outcome.ACCEPTED] * 40
+    assert edge.calls == ["mget", "script"]
+    (entry,) = edge.entries()
+    assert set(entry) == {b"reports", b"decide", b"conversion_versions"}
+    for name in entry:
+        assert [line["order_id"] for line in entry[name]] == [f"o{number}" for number in range(40)]
+    for number, case in enumerate(entry[b"decide"]):
+        assert list(case["states"]) == case["visitors"] == [f"v{number}"]
+        assert case["states"][f"v{number}"].startswith(f"of {number}x") and not case["has_gap"]
+    assert edge.counters == {"reports:pixel:accepted": 40}
+
+
+def test_no_batch_is_longer_than_the_log_server_likes(edge: Edge) -> None:
+    assert edge.submit(*(report(f"o{number}") for number in range(150))) == [Outcome.ACCEPTED] * 150
+    assert [len(entry[b"reports"]) for entry in edge.entries()] == [64, 64, 22]
+
+
+def test_reports_of_one_order_in_one_batch_are_one_sale(edge: Edge) -> None:
+    """Each is taken into the claim as the one before it leaves it."""
+    answers = edge.submit(
+        report("o", "pixel", "v", amount="1.0000"),
+        report("o", "pixel", "v", amount="1.0000"),
+        report("o", "postback", amount="2.0000"),
+        report("o", "postback", amount="3.0000"),
+        report("p", "postback", amount="3.0000"),
+    )
+    assert answers == [Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.MERGED, Outcome.CONFLICT, Outcome.ACCEPTED]
+    assert edge.calls == ["mget", "script"]
+    (entry,) = edge.entries()
+    assert [line["outcome"] for line in entry[b"reports"]] == answers
+    assert [(line["order_id"], line["revision"]) for line in entry[b"conversion_versions"]] == [
+        ("o", 1),
+        ("o", 2),
+        ("p", 1),
+    ]
+    assert [line["order_id"] for line in entry[b"decide"]] == ["o", "p"]
+    assert entry[b"confirmed"] == [["shoes", "o"]]
+    assert edge.claim("o")["content"]["server"] == {"amount": "2.0000"} and edge.claim("o")["revision"] == 2
+
+
+def test_who_comes_in_between_is_taken_in_and_the_others_do_not_wait_for_it(edge: Edge) -> None:
+    """Another worker claims one order of the batch between its reading and its writing."""
+    other = Edge(edge.server)
+    first: list[Any] = []
+    by_pixel = report("o", "pixel", "w", amount="9.0000")
+
+    def claims_o() -> None:
+        thread = threading.Thread(target=lambda: first.extend(other.submit(by_pixel)))  # a loop of its own
+        thread.start()
+        thread.join()
+
+    edge.before_script = claims_o
+    answers = edge.submit(
+        report("n"), report("o", "pixel", "v", amount="9.0000"), report("o", amount="9.0000"), report("p")
+    )
+    assert first == [Outcome.ACCEPTED]
+    assert answers == [Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.MERGED, Outcome.ACCEPTED]
+    assert edge.calls == ["mget", "script", "mget", "mget", "script"], "the other's visitor is looked up as well"
+    by_order = [[line["order_id"] for line in entry[b"reports"]] for entry in edge.entries()]
+    assert by_order == [["o"], ["n", "p"], ["o", "o"]]
+    assert edge.entries()[2][b"decide"][0]["visitors"] == ["w", "v"] and edge.claim("o")["revision"] == 3
+
+
+def test_a_report_that_cannot_be_taken_costs_the_others_nothing(edge: Edge) -> None:
+    """Dated too far back; of an order whose claim nobody can read; with text that is none."""
+    edge.server.redis.set(keys.claim(0, "shoes", "spoilt", "sale"), "no JSON")
+    old = Report("shoes", "old", "sale", "api", NOW, NOW, {"ts": NOW - 10}, oldest_ts=NOW - 5)
+    answers = edge.submit(report("a"), old, report("spoilt"), report("text", customer_id="\ud800"), report("b"))
+    assert [answers[0], answers[4]] == [Outcome.ACCEPTED] * 2
+    assert isinstance(answers[1], FieldError) and answers[1].code == "ts_too_old"
+    assert isinstance(answers[2], ValueError) and isinstance(answers[3], TypeError)
+    (entry,) = edge.entries()
+    assert [line["order_id"] for line in entry[b"reports"]] == ["a", "b"]
+    assert not edge.server.redis.exists(keys.claim(0, "shoes", "text", "sale"))
+
+
+def test_nothing_is_recorded_before_claims_are_known_again(edge: Edge) -> None:
+    edge.server.redis.delete(keys.ready(0))
+    answers = edge.submit(report("a"), report("b"))
+    assert all(isinstance(answer, NotRecorded) for answer in answers) and answers[0] is not answers[1]
+    edge.server.redis.set(keys.ready(0), 1)
+    edge.before_script = lambda: edge.server.redis.delete(keys.ready(0))
+    assert isinstance(edge.submit(report("a"))[0], NotRecorded)
+    assert edge.entries() == [] and not edge.server.redis.exists(keys.claim(0, "shoes", "a", "sale"))
+
+
+def test_where_the_log_server_is_gone_everyone_is_told(edge: Edge) -> None:
+    edge.server.kill()
+    answers = edge.submit(*(report(f"o{number}") for number in range(100)))
+    assert len(answers) == 100 and all(isinstance(answer, NotRecorded) for answer in answers)
+    assert sum(count for name, count in edge.counters.items() if name.startswith("conversions_unrecorded:")) == 100
+
+
+def test_who_gives_up_waiting_costs_the_others_nothing(edge: Edge) -> None:
+    async def story(worker: Conversions) -> Any:
+        impatient = asyncio.ensure_future(worker.submit(report("a"), {}))
+        patient = asyncio.ensure_future(worker.submit(report("b"), {}))
+        await asyncio.sleep(0)
+        impatient.cancel()
+
+        def answer(told: object) -> None:
+            raise OSError("the connection is gone")
+
+        worker.take(report("c"), {}, answer)
+        return await patient, await worker.submit(report("d"), {})
+
+    assert [outcome for outcome, _ in edge.run(story)] == [Outcome.ACCEPTED] * 2
+    assert [line["order_id"] for entry in edge.entries() for line in entry[b"reports"]] == ["a", "b", "c", "d"]
