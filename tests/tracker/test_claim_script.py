@@ -61,12 +61,12 @@ def test_several_reports_of_one_order_follow_each_other(server: Any) -> None:
     assert entries(server) == [[b"one", b"two", b"two"]]
 
 
-def test_nothing_is_done_where_one_key_is_no_claim(server: Any) -> None:
-    """Everything is read before anything is written."""
-    server.lpush(OTHER, "what is this")
+def test_nothing_is_claimed_where_nothing_can_be_appended(server: Any) -> None:
+    """What comes first is what can fail."""
+    server.set(STREAM, "no stream")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         claims(server, (CLAIM, "", "mine"), (OTHER, "", "yours"))
-    assert not server.exists(CLAIM, STREAM)
+    assert not server.exists(CLAIM, OTHER)
 
 
 def test_nothing_is_claimed_where_claims_are_not_known(server: Any) -> None:
