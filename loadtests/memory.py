@@ -10,6 +10,7 @@ from typing import Any
 from loadtests.figures import percentile
 from schemas import keys
 
+_SETTLED_BYTES = 65_536
 _BUFFERS = ("mem_clients_normal", "mem_aof_buffer")
 
 
@@ -23,14 +24,17 @@ def wait_until_loaded(redis: Any, seconds: float = 120) -> float:
     return time.monotonic() - started
 
 
-def used_bytes(redis: Any) -> int:
-    """Memory of keys and values, as settled: tables are resized in the background, so the median of several."""
-    taken = []
-    for _ in range(5):
+def used_bytes(redis: Any, seconds: float = 20) -> int:
+    """Memory of keys and values, once it has settled: a server that has just started, or resizes its tables, uses more
+    for a while. Settled are five takes, half a second from first to last, which differ by no more than 64 KiB; after so
+    many seconds the median of the last five is taken as it is."""
+    taken: list[int] = []
+    deadline = time.monotonic() + seconds
+    while len(taken) < 5 or (max(taken) - min(taken) > _SETTLED_BYTES and time.monotonic() < deadline):
+        time.sleep(0.125)
         info = redis.info("memory")
-        taken.append(info["used_memory"] - sum(info[name] for name in _BUFFERS))
-        time.sleep(0.1)
-    return int(percentile(taken, 50)) - stream_bytes(redis)
+        taken = [*taken[-4:], info["used_memory"] - sum(info[name] for name in _BUFFERS) - stream_bytes(redis)]
+    return int(percentile(taken, 50))
 
 
 def stream_bytes(redis: Any) -> int:
