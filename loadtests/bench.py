@@ -44,7 +44,7 @@ from tests.system import System, free_ports
 
 LINKS = 20_000
 _SETTLING_SECONDS = 3
-"""After a start; once a server gave 2 MB back in that time, and links seemed to take nothing."""
+"""After a start: what is given back meanwhile, 2.6 MB once, makes links seem to take nothing."""
 
 
 @dataclass
