@@ -80,6 +80,7 @@ class Links:
         self._dropped: list[dict[bytes, Route]] = []
         self._offers: dict[tuple[str, str], Offer] = {}
         self._terms: dict[str, tuple[Terms, ...]] = {}
+        self._merchants: dict[str, str] = {}
         self.window_ms_max = 0
         self.is_loaded = projection.position > 0
         """False while this worker has not been told of any link: then one is not unknown, but not known yet."""
@@ -97,6 +98,7 @@ class Links:
                     self._older.pop(path, None)
         if not keys or kinds & {"program", "membership"}:
             self._terms.clear()
+            self._merchants.clear()
             self._program_ttl_ms = greatest_windows(self.projection)
             self.window_ms_max = max(self._program_ttl_ms.values(), default=0)
         if not keys or kinds & {"program", "membership", "affiliate"}:
@@ -157,8 +159,11 @@ class Links:
 
     def merchant_of(self, program: str) -> str | None:
         """The merchant whose program it is, or None for no program."""
-        record = self.projection.get("program", program)
-        return record["merchant"] if record and record["status"] != "removed" else None
+        merchant = self._merchants.get(program)
+        if merchant is None and (record := self.projection.get("program", program)) is not None:
+            if record["status"] != "removed":
+                merchant = self._merchants[program] = record["merchant"]
+        return merchant
 
     def _route(self, link: Any, at: int, is_view: bool) -> Route:
         names = {"program": link["program"], "affiliate": link["affiliate"], "link": link["code"]}

@@ -110,3 +110,12 @@ def test_affiliates_that_links_name_do_not_fill_memory(monkeypatch: pytest.Monke
         assert links.find(b"/a/nobody%d/p" % n, AT).state == "unknown"
     assert len(links._offers) <= 5 and not links.routes
     assert links.find(b"/a/a/p", AT).state == "ok"
+
+
+def test_a_program_is_its_merchants_until_it_is_removed() -> None:
+    links = served()
+    assert (links.merchant_of("p"), links.merchant_of("q")) == ("m", None)
+    change(links, ("program", "p"), merchant="n")
+    assert links.merchant_of("p") == "n"
+    change(links, ("program", "p"), status="removed")
+    assert links.merchant_of("p") is None
