@@ -60,12 +60,18 @@ _Visitor = tuple[str, str]
 
 @dataclass(slots=True)
 class _Waiting:
-    """A report that is to be recorded, the key of its claim, and who wants to know."""
+    """A report that is to be recorded, the key of its claim, and who wants to know; `elsewhere` are touches that other
+    shards keep."""
 
     report: Report
     params: Mapping[str, str]
     key: str
     answer: Answer
+    elsewhere: dict[_Visitor, _State]
+
+    def visitors(self) -> list[_Visitor]:
+        named = (self.report.visitor, self.report.click_visitor)
+        return [(self.report.program, visitor) for visitor in named if visitor]
 
 
 class _Step(NamedTuple):
@@ -100,6 +106,7 @@ class Conversions:
         self._script = redis.register_script(SCRIPT)
         self._waiting: list[list[_Waiting]] = [[] for _ in range(shards)]
         self._at_work: dict[int, asyncio.Task[None]] = {}
+        self._on_their_way: set[asyncio.Task[None]] = set()
 
     async def submit(self, report: Report, params: Mapping[str, str]) -> Taken:
         """Record a report; its outcome and the conversion's id. Raises NotRecorded, and FieldError (422) where a sale
@@ -122,9 +129,32 @@ class Conversions:
         it raises."""
         shard = keys.shard_of_order(report.program, report.order_id, report.goal, self._shards)
         key = keys.claim(shard, report.program, report.order_id, report.goal)
-        self._waiting[shard].append(_Waiting(report, params, key, answer))
+        waiting = _Waiting(report, params, key, answer, {})
+        if self._shards == 1 or all(self._shard_of(visitor) == shard for visitor in waiting.visitors()):
+            self._queue(shard, waiting)
+            return
+        # Each report by itself: a shard that does not answer must not hold up those that do not need it.
+        task = asyncio.get_running_loop().create_task(self._queue_with_touches(shard, waiting))
+        self._on_their_way.add(task)
+        task.add_done_callback(self._on_their_way.discard)
+
+    def _shard_of(self, visitor: _Visitor) -> int:
+        return keys.shard_of_visitor(visitor[1], self._shards)
+
+    def _queue(self, shard: int, waiting: _Waiting) -> None:
+        self._waiting[shard].append(waiting)
         if shard not in self._at_work:
             self._at_work[shard] = asyncio.get_running_loop().create_task(self._work(shard))
+
+    async def _queue_with_touches(self, shard: int, waiting: _Waiting) -> None:
+        visitors = [visitor for visitor in waiting.visitors() if self._shard_of(visitor) != shard]
+        try:
+            waiting.elsewhere = await self._read_touches(visitors)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._counters[f"conversions_unrecorded:{type(error).__name__}"] += 1
+            _tell(waiting, NotRecorded(str(error)))
+        else:
+            self._queue(shard, waiting)
 
     async def _work(self, shard: int) -> None:
         """Batch after batch, until nothing waits."""
@@ -185,39 +215,38 @@ class Conversions:
         """What is known of the orders, b"" for nothing, and the touches of all visitors that are named of them. Raises
         NotRecorded while nothing can be known yet."""
         orders = list(dict.fromkeys(waiting.key for waiting in batch))
-        named = {
-            (waiting.report.program, visitor)
-            for waiting in batch
-            for visitor in (waiting.report.visitor, waiting.report.click_visitor)
-            if visitor
-        }
-        here = [visitor for visitor in named if keys.shard_of_visitor(visitor[1], self._shards) == shard]
+        states = {visitor: state for waiting in batch for visitor, state in waiting.elsewhere.items()}
+        here = list({visitor for waiting in batch for visitor in waiting.visitors()} - states.keys())
         touches = [keys.touches(shard, *visitor) for visitor in here]
-        # One call where shards do not matter; what is elsewhere, or named by earlier reports, takes another.
         ready, gap, *found = await self._redis.mget(keys.ready(shard), keys.gap(shard), *orders, *touches)
         if ready is None:
             raise NotRecorded("claims are being rebuilt")
         claims = {order: claim or b"" for order, claim in zip(orders, found[: len(orders)], strict=True)}
-        states = {
-            visitor: _State.of(touch, gap, ready) for visitor, touch in zip(here, found[len(orders) :], strict=True)
-        }
+        found = found[len(orders) :]
+        states |= {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(here, found, strict=True)}
+        before: set[_Visitor] = set()
         for waiting in batch:
             with suppress(Exception):  # a claim that cannot be read is met once more where its report is taken in
-                named |= _named_before(waiting.report.program, claims[waiting.key])
-        await self._read_touches(named - states.keys(), states)
+                before |= _named_before(waiting.report.program, claims[waiting.key])
+        if before := before - states.keys():
+            with suppress(RedisError, OSError, TimeoutError):  # only who needs them is told to come again
+                states |= await self._read_touches(before)
         return claims, states
 
-    async def _read_touches(self, visitors: Iterable[_Visitor], states: dict[_Visitor, _State]) -> None:
+    async def _read_touches(self, visitors: Iterable[_Visitor]) -> dict[_Visitor, _State]:
+        """What their shards keep of visitors."""
         of_shards: dict[int, list[_Visitor]] = {}
         for visitor in visitors:
-            of_shards.setdefault(keys.shard_of_visitor(visitor[1], self._shards), []).append(visitor)
+            of_shards.setdefault(self._shard_of(visitor), []).append(visitor)
+        states: dict[_Visitor, _State] = {}
         for shard, some in of_shards.items():
             touches = [keys.touches(shard, *visitor) for visitor in some]
             gap, ready, *found = await self._redis.mget(keys.gap(shard), keys.ready(shard), *touches)
             states |= {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(some, found, strict=True)}
+        return states
 
     def _step(self, waiting: _Waiting, before: bytes, states: Mapping[_Visitor, _State]) -> _Step:
-        """Take a report into its claim. Raises FieldError."""
+        """Take a report into its claim. Raises FieldError, and NotRecorded where touches that it needs are unknown."""
         report = waiting.report
         known = decode_claim(before)
         known_ts = known.content.get(report.trust, {}).get("ts") if known else None
@@ -314,7 +343,9 @@ def _case(report: Report, claim: Claim, states: Mapping[_Visitor, _State], *, is
     """The claim with its time settled, and what the worker shall decide."""
     touches, has_gap, newest = {}, False, 0
     for visitor in claim.visitors():
-        state = states[report.program, visitor]
+        state = states.get((report.program, visitor))
+        if state is None:
+            raise NotRecorded("the shard of a visitor does not answer")
         touches[visitor] = state.touches
         has_gap = has_gap or state.has_gap
         newest = max(newest, _newest_ts(state.touches))

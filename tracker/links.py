@@ -159,11 +159,12 @@ class Links:
 
     def merchant_of(self, program: str) -> str | None:
         """The merchant whose program it is, or None for no program."""
-        merchant = self._merchants.get(program)
-        if merchant is None and (record := self.projection.get("program", program)) is not None:
-            if record["status"] != "removed":
-                merchant = self._merchants[program] = record["merchant"]
-        return merchant
+        if program not in self._merchants:
+            record = self.projection.get("program", program)
+            if record is None or record["status"] == "removed":
+                return None
+            self._merchants[program] = record["merchant"]
+        return self._merchants[program]
 
     def _route(self, link: Any, at: int, is_view: bool) -> Route:
         names = {"program": link["program"], "affiliate": link["affiliate"], "link": link["code"]}

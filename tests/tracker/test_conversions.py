@@ -31,14 +31,14 @@ class Edge:
         self.before_script: Callable[[], object] = lambda: None
         self.calls: list[str] = []
 
-    def run(self, story: Callable[[Conversions], Awaitable[Any]]) -> Any:
+    def run(self, story: Callable[[Conversions], Awaitable[Any]], shards: int = 1) -> Any:
         """Tell a story to a worker."""
 
         async def told() -> Any:
             ids = iter(range(10**6))
             client = redis.asyncio.Redis(unix_socket_path=str(self.server.socket))
             worker = Conversions(
-                Watched(client, self), 1, Links(Projection()), lambda: NOW, lambda: str(next(ids)), self.counters
+                Watched(client, self), shards, Links(Projection()), lambda: NOW, lambda: str(next(ids)), self.counters
             )
             try:
                 return await story(worker)
@@ -51,7 +51,7 @@ class Edge:
         """What is answered to reports that come at once: the outcome, or the exception."""
 
         async def story(worker: Conversions) -> list[Any]:
-            asked = (worker.submit(report, {}) for report in reports)
+            asked = (worker.submit(one, {}) for one in reports)
             answers = await asyncio.gather(*asked, return_exceptions=True)
             return [answer[0] if isinstance(answer, tuple) else answer for answer in answers]
 
@@ -217,3 +217,59 @@ def test_who_gives_up_waiting_costs_the_others_nothing(edge: Edge) -> None:
 
     assert [outcome for outcome, _ in edge.run(story)] == [Outcome.ACCEPTED] * 2
     assert [line["order_id"] for entry in edge.entries() for line in entry[b"reports"]] == ["a", "b", "c", "d"]
+
+
+def test_touches_that_another_shard_keeps_hold_up_only_who_needs_them(edge: Edge) -> None:
+    """Its server does not answer: who names such a visitor is told to come again, the others are recorded."""
+    shards = 4
+    order, other = [f"o{n}" for n in range(99) if keys.shard_of_order("shoes", f"o{n}", "sale", shards) == 0][:2]
+    here, there = (
+        next(f"v{n}" for n in range(99) if keys.shard_of_visitor(f"v{n}", shards) == shard) for shard in (0, 3)
+    )
+    for shard, visitor in ((0, here), (3, there)):
+        touch = f"of {shard}" + "x" * 50 + f"{NOW - 1} " + "i" * 32
+        edge.server.redis.set(keys.touches(shard, "shoes", visitor), touch)
+        edge.server.redis.set(keys.ready(shard), 1)
+    answering = asyncio.Event()
+
+    async def story(worker: Conversions) -> Any:
+        mget = worker._redis.mget
+
+        async def slow(*names: Any) -> Any:
+            if any("{3}" in str(name) for name in names):
+                await answering.wait()
+            return await mget(*names)
+
+        worker._redis.mget = slow
+        waits = asyncio.ensure_future(worker.submit(report(order, "pixel", there), {}))
+        done = await worker.submit(report(order, "pixel", here), {})
+        assert not waits.done()
+        answering.set()
+        return done[0], (await waits)[0]
+
+    assert edge.run(story, shards) == (Outcome.ACCEPTED, Outcome.DUPLICATE)
+    (first,), (second,) = ([*entry[b"decide"]] for entry in edge.entries())
+    assert first["states"].keys() == {here} and second["states"].keys() == {here, there}
+    assert all(state.startswith(f"of {shard}x") for shard, state in zip((0, 3), second["states"].values(), strict=True))
+
+    async def broken(worker: Conversions) -> Any:
+        mget = worker._redis.mget
+
+        async def refuses(*names: Any) -> Any:
+            if any("{3}" in str(name) for name in names):
+                raise OSError("no such server")
+            return await mget(*names)
+
+        worker._redis.mget = refuses
+        reports = (
+            report(other, "pixel", there),
+            report(other, "pixel", here),
+            report(order, "pixel", here),  # says nothing new: nobody need be asked
+            report(order, "pixel", "new"),  # has a decision to make among all of the order's visitors
+        )
+        asked = (worker.submit(one, {}) for one in reports)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    refused, taken, known, again = edge.run(broken, shards)
+    assert isinstance(refused, NotRecorded) and isinstance(again, NotRecorded)
+    assert (taken[0], known[0]) == (Outcome.ACCEPTED, Outcome.DUPLICATE)
