@@ -109,7 +109,7 @@ class Supervisor:
         settings = self._settings
         environ = {"LASTCOOKIE_LOG_URL": embedded.url(settings)}
         common = ["--config", str(self._config), "--data-dir", str(self._data)]
-        count = settings.server.workers or os.cpu_count() or 1
+        count = settings.server.workers or len(os.sched_getaffinity(0))
         # Bound before anything is started: a port that is taken stops the start at once.
         edges = [_listen(settings.server.listen, share=True) for _ in range(count)]
         admin = _listen(settings.server.admin_listen)
