@@ -251,12 +251,13 @@ def _click(summary: str, names: list[Json]) -> Json:
     }
 
 
-def _batch(summary: str, schema: str, most: int, *errors: Errors) -> Json:
+def _batch(summary: str, schema: str, most: int, *of_an_item: Errors) -> Json:
+    errors: list[Errors] = [_OF_A_BATCH, _OF_A_KEY, _OF_A_SIGNATURE, *of_an_item]
     return _operation(
         "servers",
         f"{summary}, one or up to {most:,}",
         {202: _json("Recorded, each as it says", "Results"), 207: _json("Some were not recorded", "Results")},
-        *(_OF_A_BATCH, _OF_A_KEY, _OF_A_SIGNATURE, *errors),
+        *errors,
         body=_body(f"{schema}s", "application/json"),
         security=("key", "signature"),
     )
