@@ -19,7 +19,6 @@ from rich.text import Text
 from console import embedded
 from console.attribute import attribute
 from console.backup import backup, restore
-from console.client import Refusal
 from console.commands import (
     Instance,
     environ,
@@ -29,6 +28,7 @@ from console.commands import (
     named_errors,
     print_table,
     printable,
+    tell_edge,
 )
 from console.entities import (
     find_problems,
@@ -37,22 +37,20 @@ from console.entities import (
     read_entities,
     read_projection,
     read_snapshot,
-    wait_for_edge,
 )
 from console.explain import sentences
 from console.forget import forget
 from console.import_conversions import import_conversions
+from console.key import key, make_key, revoke_key
 from console.log_client import connect_redis
 from console.rebuild import rebuild_state
 from console.replay import replay
 from console.upgrade import upgrade
-from schemas import api_keys, keys
-from schemas.entities import EntityEvent, EntityKey
+from schemas import keys
+from schemas.entities import EntityKey
 from schemas.problems import FileError, Problem
 from schemas.settings import Settings, load
 from schemas.version import ENGINE_VERSION
-
-_EDGE_SECONDS = 5.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,6 +63,7 @@ main.add_command(attribute)
 main.add_command(backup)
 main.add_command(forget)
 main.add_command(import_conversions)
+main.add_command(key)
 main.add_command(rebuild_state)
 main.add_command(replay)
 main.add_command(restore)
@@ -143,74 +142,9 @@ def _apply(settings: Settings, file: Path, dry_run: bool) -> Any:
     plan, mark = plan_file(client, file, time.time_ns() // 1_000_000, settings.terms_defaults)
     if plan.events and not dry_run:
         position = publish(client, plan.events, mark)
-        _tell_edge(settings, position)
+        tell_edge(settings, position)
     client.close()
     return plan
-
-
-@main.command()
-@click.argument("holder")
-@click.option("--kind", type=click.Choice(list(api_keys.HOLDERS)), default="api", show_default=True)
-@click.option("--revoke", metavar="ID", help="Instead: make this key of his invalid. ID: --json shows it.")
-@json_option
-@instance_options
-def key(instance: Instance, holder: str, kind: str, revoke: str | None, as_json: bool) -> None:
-    """Make a key for HOLDER; it is shown this once, and kept as a hash.
-
-    HOLDER is a merchant, or with --kind affiliate an affiliate, who can ask with it about his sales.
-    """
-    settings = instance.settings
-    if revoke is not None:
-        with named_errors():
-            revoke_key(settings, holder, revoke, api_keys.HOLDERS[kind])
-        click.echo(json.dumps({"revoked": revoke}) if as_json else f"{revoke} is revoked")
-        return
-    with named_errors():
-        made = make_key(settings, holder, kind)
-    if as_json:
-        click.echo(json.dumps({"key": made.text, "id": made.id, api_keys.HOLDERS[kind]: holder, "kind": kind}))
-    else:
-        click.echo(made.text)
-        click.echo("Shown this once: only its hash is kept.", err=True)
-
-
-def make_key(settings: Settings, holder: str, kind: str) -> api_keys.NewKey:
-    """Make a key and have every worker of this machine know it."""
-    client = connect_redis(settings, embedded.url(settings))
-    mark, records = read_projection(client)
-    role = api_keys.HOLDERS[kind]
-    if (role, holder) not in records:
-        known = ", ".join(sorted(id for kind_, id in records if kind_ == role)) or "none yet"
-        raise Refusal(f"unknown {role} {holder!r}; known are: {known}")
-    made = api_keys.make_key(holder, kind, os.urandom(api_keys.RANDOM_BYTES), _now())
-    _publish_key(settings, client, made.record, mark)
-    return made
-
-
-def revoke_key(settings: Settings, holder: str, id: str, role: str = "merchant") -> None:
-    """Make a key of a merchant's, or an affiliate's (`role`), invalid for ever, at every worker of this machine at
-    once. A revoked key may be revoked again."""
-    client = connect_redis(settings, embedded.url(settings))
-    mark, records = read_projection(client)
-    record = records.get(("key", id))
-    if record is None or record.get(role) != holder:
-        his = [r["id"] for (kind, _), r in records.items() if kind == "key" and r.get(role) == holder]
-        hint = "" if role == "affiliate" else "; for an affiliate's key say --kind affiliate"
-        raise Refusal(f"{role} {holder!r} has no key {id!r}; his are: {', '.join(sorted(his)) or 'none'}{hint}")
-    _publish_key(settings, client, {**record, "status": "revoked"}, mark)
-
-
-def _publish_key(settings: Settings, client: Any, record: dict[str, Any], mark: str) -> None:
-    event: EntityEvent = {"type": "key", "id": record["id"], "at": _now(), "data": record}
-    position = publish(client, [event], mark)
-    _tell_edge(settings, position)
-    client.close()
-
-
-def _tell_edge(settings: Settings, position: int) -> None:
-    """Wait until every worker of this machine serves it."""
-    if not wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS):
-        click.echo(f"warning: recorded, but not every tracker serves it after {_EDGE_SECONDS:.0f} s", err=True)
 
 
 def _now() -> int:

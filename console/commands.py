@@ -14,12 +14,15 @@ from rich.console import Console
 
 from console.client import AdminClient, NotRunning, Refusal
 from console.embedded import NotOurs
-from console.entities import ChangedMeanwhile
+from console.entities import ChangedMeanwhile, wait_for_edge
 from schemas.problems import FileError
 from schemas.settings import Settings, load
 
 if TYPE_CHECKING:
     from console.offline import Offline
+
+
+_EDGE_SECONDS = 5.0
 
 
 class Instance:
@@ -83,6 +86,12 @@ def instance_options(command: Any) -> Any:
     wrapped.__doc__ = command.__doc__
     wrapped.__click_params__ = [*getattr(command, "__click_params__", []), *wrapped.__click_params__]  # type: ignore[attr-defined]
     return wrapped
+
+
+def tell_edge(settings: Settings, position: int) -> None:
+    """Wait until every worker of this machine serves it."""
+    if not wait_for_edge(settings.data.dir / "run", position, _EDGE_SECONDS):
+        click.echo(f"warning: recorded, but not every tracker serves it after {_EDGE_SECONDS:.0f} s", err=True)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")

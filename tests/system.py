@@ -1,5 +1,8 @@
 """A whole lastcookie, started for a test as a user starts it: `lastcookie up` on a folder and ports of its own."""
 
+import base64
+import hashlib
+import hmac
 import http.client
 import itertools
 import json
@@ -184,6 +187,22 @@ class System:
         if key:
             headers["Authorization"] = f"Bearer {key}"
         return self.request("POST", path, json.dumps(body), headers)
+
+    def post_signed(self, path: str, body: str, secret: str, *, at: float | None = None, **headers: str) -> Answer:
+        """A body signed with a signing key as Standard Webhooks has it; `Header_name="value"` for other headers."""
+        timestamp = int(time.time() if at is None else at)
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+        signature = hmac.new(key, f"msg_1.{timestamp}.{body}".encode(), hashlib.sha256).digest()
+        sent = {
+            "Content-Type": "application/json",
+            "Lastcookie-Key": secret[6:14],
+            "webhook-id": "msg_1",
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        }
+        return self.request(
+            "POST", path, body.encode(), {**sent, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        )
 
     # Commands
 

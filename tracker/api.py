@@ -8,11 +8,10 @@ reports of the pixel by worker.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from redis.exceptions import RedisError
@@ -24,7 +23,6 @@ from starlette.routing import Route
 
 from schemas.logs import logger
 from schemas.settings import Settings
-from tracker import destination
 from tracker.answers import (
     NO_STORE,
     broken,
@@ -46,6 +44,7 @@ from tracker.cookie import read_visitor
 from tracker.explain import Explanations
 from tracker.links import Links
 from tracker.openapi import document
+from tracker.origins import Origins, cors
 from tracker.pages import PIXEL
 from tracker.rates import Rates
 from tracker.redirect import parse_query
@@ -58,6 +57,7 @@ from tracker.report_fields import (
 from tracker.report_reader import read_report, with_what_is_left_out
 from tracker.reports import Outcome, Report
 from tracker.server import ShortRequest
+from tracker.signatures import is_signed
 from tracker.spool import Spool
 
 _PROBLEMS_A_SECOND_MAX = 20
@@ -90,7 +90,7 @@ class Api:
         self._interface = orjson.dumps(document(settings))
         self._rates = Rates(settings.limits.rate_clicks_per_ip, per_visitor_max=0)
         self._problems = Rates(_PROBLEMS_A_SECOND_MAX, per_visitor_max=0)
-        self._hosts: tuple[int, tuple[str, ...]] = (-1, ())
+        self._origins = Origins(links)
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -159,8 +159,8 @@ class Api:
             response = await field_error(request, error)
         except NotRecorded as error:
             response = await not_recorded(request, error)
-        if origin and _is_of(origin, self._hosts_of_all()):
-            response.headers.update(_cors(origin))
+        if origin and self._origins.may_read(origin):
+            response.headers.update(cors(origin))
         return response
 
     async def _take_event(self, request: Request, origin: str | None) -> None:
@@ -176,7 +176,7 @@ class Api:
         known, unknown = canonical(params)
         report = self._report(known, "tag", self._visitor(request))
         # "null" is said by pages that keep their address back: as good as nothing said.
-        if origin not in (None, "null") and not self._may_report(str(origin), report.program):
+        if origin not in (None, "null") and not self._origins.may_report(str(origin), report.program):
             raise FieldError(403, "origin_not_allowed", "this site is not among the program's allowed_hosts", "program")
         await self._submit_or_spool(report, with_what_is_left_out(unknown, known, report))
 
@@ -226,26 +226,28 @@ class Api:
         return report, with_what_is_left_out(unknown, known, report)
 
     async def convert(self, request: Request) -> Response:
-        """A merchant's server, with a key: one conversion, or a list of up to `limits.batch_items`."""
-        merchant = self._merchant(sender_of(request), bearer(request), "api")
+        """A merchant's server, with key or signature: one conversion, or a list of up to `limits.batch_items`."""
+        merchant, body = await self._reporter(request)
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
+            if "reversal_id" in item:  # a signature covers the body and not the path: a refund must not become a sale
+                raise FieldError(400, "reversal_id_not_accepted", "send it to /v1/reversals", "reversal_id")
             known, unknown = canonical(item)
             report = self._report(known, "api", None, merchant)
             return await self._conversions.submit(report, with_what_is_left_out(unknown, known, report))
 
-        return await self._each(await _json(request), one)
+        return await self._each(_parse_json(body), one)
 
     async def reverse(self, request: Request) -> Response:
         """Refunds, one or a list."""
-        merchant = self._merchant(sender_of(request), bearer(request), "api")
+        merchant, body = await self._reporter(request)
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
             reversal = read_reversal(item)
             own_program(self._links, reversal["program"], merchant)
             return "accepted", await self._conversions.reverse(reversal, "api")
 
-        return await self._each(await _json(request), one)
+        return await self._each(_parse_json(body), one)
 
     async def submit_spooled(self, record: dict[str, Any]) -> bool:
         """Take in a report that waited in the spool; False where the log still cannot."""
@@ -266,6 +268,15 @@ class Api:
         own_program(self._links, program, merchant)
         return read_report(known, program, source, visitor, now, self._settings.conversions, self._ids)
 
+    async def _reporter(self, request: Request) -> tuple[str, bytes]:
+        """The merchant, by his signature or his key, and the body that he sent. Raises FieldError."""
+        sender = sender_of(request)
+        if is_signed(request.headers):
+            body = await request.body()
+            return str(self._door.signer_record(sender, request.headers, body)["merchant"]), body
+        merchant = self._merchant(sender, bearer(request), "api")
+        return merchant, await request.body()
+
     def _merchant(self, sender: Sender, key: str, kind: str) -> str:
         return str(self._door.key_record(sender, key, kind)["merchant"])
 
@@ -273,18 +284,6 @@ class Api:
         cookie = "; ".join(request.headers.getlist("cookie")).encode("latin-1")
         visitor = read_visitor(cookie, self._settings.cookie.name.encode())
         return visitor_text(visitor) if visitor else None
-
-    def _may_report(self, origin: str, program: str) -> bool:
-        record = self._links.projection.get("program", program)
-        return record is not None and _is_of(origin, _hosts_of(record))
-
-    def _hosts_of_all(self) -> tuple[str, ...]:
-        """Where the shops of all programs are."""
-        projection = self._links.projection
-        if self._hosts[0] != projection.position:
-            hosts = {host for record in projection.all("program") for host in _hosts_of(record)}
-            self._hosts = (projection.position, tuple(hosts))
-        return self._hosts[1]
 
     def _check_rate(self, request: Request) -> None:
         if self._rates.exceeded(self._door.client_address(sender_of(request)), None, self._clock()):
@@ -374,23 +373,3 @@ def _as_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FieldError(400, "json_malformed", "a report must be a JSON object")
     return value
-
-
-def _hosts_of(program: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where the shop of a program is: its tag reports from there."""
-    return (*program["allowed_hosts"], urlsplit(program["landing_url"]).netloc)
-
-
-def _is_of(origin: str, hosts: Sequence[str]) -> bool:
-    """Whether a browser would say this of a page on one of these hosts: the very text, as it is repeated to it."""
-    return origin.count("/") == 2 and destination.allowed(f"{origin}/", hosts) == f"{origin}/"
-
-
-def _cors(origin: str) -> dict[str, str]:
-    return {
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Allow-Credentials": "true",
-        "Access-Control-Allow-Methods": "POST",
-        "Access-Control-Allow-Headers": "content-type",
-        "Vary": "Origin",
-    }

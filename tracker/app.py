@@ -35,7 +35,7 @@ from schemas.settings import Settings, load
 from tracker.api import Api
 from tracker.authorization import Door
 from tracker.calls import Calls
-from tracker.click_id import WORKERS_A_NODE, load_keys
+from tracker.click_id import WORKERS_A_NODE, ClickIds, load_secrets
 from tracker.conversions import Conversions
 from tracker.explain import Explanations
 from tracker.links import Links
@@ -110,7 +110,8 @@ class Worker:
             gap_ttl_ms=keys.GAP_TTL_MS,
         )
         self.log = Log(redis_url, settings.redis.shards, log_limits, self.spool, lambda: self._may_grow, self.counters)
-        ids = load_keys(folder / "click-id.keys", os.urandom(48))
+        secrets = load_secrets(folder / "click-id.keys", os.urandom(48))
+        ids = ClickIds(secrets)
         rates = Rates(limits.rate_clicks_per_ip, limits.rate_clicks_per_visitor)
         self.redirect = Redirect(
             settings, self.links, self.log, ids, rates, clock, buffered(os.urandom), number, self.counters
@@ -119,7 +120,7 @@ class Worker:
         conversions = Conversions(
             self.calls, settings.redis.shards, self.links, clock, lambda: os.urandom(12).hex(), self.counters
         )
-        door = Door(settings, self.links, clock, self.counters)
+        door = Door(settings, self.links, clock, self.counters, secrets.values())
         explanations = Explanations(settings, self.links, door, conversions.is_reported, clock, self.counters)
         self.api = Api(settings, self.links, door, ids, conversions, explanations, self.spool, clock)
 

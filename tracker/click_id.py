@@ -7,7 +7,7 @@
 So a server-to-server sale that knows only its click id finds its visitor without an index, an invented id or one of
 another program fails the tag before any look-up, and merchants cannot link two clicks of one visitor. Keys live in
 `click-id.keys` in the data folder: one line a key, the one with the greatest number mints. Called by the click path
-and by conversions.
+and by conversions. The same secrets make those of signed reports (schemas/api_keys.py).
 """
 
 import os
@@ -108,7 +108,12 @@ def visitor_bytes(text: bytes) -> bytes | None:
 
 
 def load_keys(path: Path, new_secret: bytes) -> ClickIds:
-    """Read the key file; the first start makes it, with `new_secret` (48 random bytes).
+    """Click ids by the secrets of the key file, see `load_secrets`."""
+    return ClickIds(load_secrets(path, new_secret))
+
+
+def load_secrets(path: Path, new_secret: bytes) -> dict[int, bytes]:
+    """Read the key file, numbers to secrets; the first start makes it, with `new_secret` (48 random bytes).
 
     Several processes may start at once: the one that creates the file decides. Raises ValueError for a file that
     cannot be read: going on with other keys would disown every click id issued.
@@ -123,7 +128,7 @@ def load_keys(path: Path, new_secret: bytes) -> ClickIds:
         secrets[int(number)] = bytes.fromhex(secret)
     else:
         if secrets:
-            return ClickIds(secrets)
+            return secrets
     raise ValueError(f"{path}: expected lines of a number (0-255) and {_SECRET_BYTES} bytes in hex")
 
 

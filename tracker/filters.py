@@ -12,7 +12,7 @@ Called by the redirect on every click, and by the conversion endpoints for the c
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal
 
 import regex  # type: ignore[import-untyped]  # its stubs are a package of their own
@@ -147,6 +147,18 @@ class TrustedProxies:
     def _look_up(self, text: str) -> bool:
         address = _address(text)
         return address is not None and any(address in network for network in self.networks)
+
+
+@lru_cache(maxsize=16384)
+def is_within(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether the address is in one of these networks; what is no address is in none."""
+    found = _address(address)
+    return found is not None and any(found in network for network in _parsed(networks))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(networks: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(network) for network in networks)
 
 
 def client_ip(peer: str, x_forwarded_for: bytes | None, trusted_proxies: TrustedProxies) -> str:

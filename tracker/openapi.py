@@ -52,7 +52,9 @@ _OF_A_REVERSAL = {
 }
 _OF_JSON = {400: ("json_malformed",)}
 _OF_A_BATCH = {400: ("json_malformed",), 413: ("batch_too_large",)}
-_OF_A_KEY = {401: ("key_invalid",), 403: ("key_kind",)}
+_OF_A_KEY = {401: ("key_invalid",), 403: ("key_kind", "address_not_allowed")}
+_OF_A_SIGNATURE = {401: ("signature_invalid", "signature_stale"), 503: ("not_recorded",)}
+_NO_REVERSAL = {400: ("reversal_id_not_accepted",)}
 _CONFLICT = {409: ("conversion_conflict",)}
 
 Errors = Mapping[int, tuple[str, ...]]
@@ -78,6 +80,16 @@ def document(settings: Settings) -> Json:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "`lastcookie key MERCHANT`; an affiliate's (`--kind affiliate`) explains too",
+                },
+                "signature": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "webhook-signature",
+                    "description": (
+                        "Standard Webhooks: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`, with"
+                        " `webhook-id`, `webhook-timestamp` (s) and, in `Lastcookie-Key`, the id of the key:"
+                        " `lastcookie key MERCHANT --kind signing`"
+                    ),
                 },
                 "token": {
                     "type": "apiKey",
@@ -144,7 +156,7 @@ def _paths(settings: Settings) -> Json:
                 {200: _json("What became of it", "Recorded")},
                 *(_OF_A_SALE, _OF_A_KEY, _CONFLICT),
                 parameters=sale_query,
-                security="token",
+                security=("token",),
             ),
             "post": _operation(
                 "servers",
@@ -152,11 +164,11 @@ def _paths(settings: Settings) -> Json:
                 {200: _json("What became of it", "Recorded")},
                 *(_OF_A_SALE, _OF_A_KEY, _CONFLICT, _OF_JSON),
                 body=_body("Sale", "application/json", "application/x-www-form-urlencoded"),
-                security="token",
+                security=("token",),
             ),
         },
         "/v1/conversions": {
-            "post": _batch("Sales", "Sale", batch_items, _OF_A_SALE, _CONFLICT),
+            "post": _batch("Sales", "Sale", batch_items, _OF_A_SALE, _NO_REVERSAL, _CONFLICT),
         },
         "/v1/reversals": {
             "post": _batch("Refunds", "Reversal", batch_items, _OF_A_REVERSAL),
@@ -178,7 +190,7 @@ def _paths(settings: Settings) -> Json:
                     _path("order_id", schemas.ORDER_ID),
                     _query("goal", schemas.as_text("goal"), late_ms),
                 ],
-                security="key",
+                security=("key",),
             )
         },
         "/openapi.json": {
@@ -196,7 +208,7 @@ def _operation(
     *errors: Errors,
     parameters: list[Json] | None = None,
     body: Json | None = None,
-    security: str | None = None,
+    security: tuple[str, ...] = (),
     description: str | None = None,
 ) -> Json:
     operation: Json = {"tags": [tag], "summary": summary}
@@ -207,7 +219,7 @@ def _operation(
     if body:
         operation["requestBody"] = body
     if security:
-        operation["security"] = [{security: []}]
+        operation["security"] = [{scheme: []} for scheme in security]
     responses = {str(status): answer for status, answer in answers.items()}
     for status, codes in sorted(_united(_ANYWHERE, *errors).items()):
         responses.setdefault(str(status), _error(status, codes))
@@ -239,14 +251,15 @@ def _click(summary: str, names: list[Json]) -> Json:
     }
 
 
-def _batch(summary: str, schema: str, most: int, *errors: Errors) -> Json:
+def _batch(summary: str, schema: str, most: int, *of_an_item: Errors) -> Json:
+    errors: list[Errors] = [_OF_A_BATCH, _OF_A_KEY, _OF_A_SIGNATURE, *of_an_item]
     return _operation(
         "servers",
         f"{summary}, one or up to {most:,}",
         {202: _json("Recorded, each as it says", "Results"), 207: _json("Some were not recorded", "Results")},
-        *(_OF_A_BATCH, _OF_A_KEY, *errors),
+        *errors,
         body=_body(f"{schema}s", "application/json"),
-        security="key",
+        security=("key", "signature"),
     )
 
 

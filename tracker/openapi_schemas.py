@@ -96,7 +96,10 @@ def schemas(settings: Settings) -> Json:
         "Item": _item({"category": _or_nothing(_printable(128)), "price": _amount()}, ["price"]),
         "ReversedItem": _item({}, ["sku"]),
         "Sale": _sale(late_ms),
-        "Sales": _one_or_many("Sale", most),
+        "Sales": {
+            **_one_or_many("Sale", most),
+            "description": "What has a `reversal_id` is refused: it belongs to /v1/reversals",
+        },
         "Reversal": _reversal(),
         "Reversals": _one_or_many("Reversal", most),
         "Recorded": _recorded(),

@@ -49,7 +49,7 @@ def descendants(pid: int) -> list[int]:
 
 def test_no_secret_is_told_to_anybody(system: System, locked: LogServer) -> None:
     """After sales, refusals, questions and a lost log server: nothing that anybody can read has a secret in it."""
-    made = {kind: system.key(kind) for kind in ("api", "postback")}
+    made = {kind: system.key(kind) for kind in ("api", "postback", "signing")}
     made["affiliate"] = json.loads(system.run("key", "alice", "--kind", "affiliate", "--json").stdout)["key"]
     token = (system.data_dir / "admin.token").read_text().strip()
     said = []
@@ -69,6 +69,7 @@ def test_no_secret_is_told_to_anybody(system: System, locked: LogServer) -> None
     for key in made.values():  # each where it does not belong
         ask("/v1/conversions", key, {**sale, "amount": "many"})
         ask("/v1/conversions", key, "no object")
+        said.append(repr(system.post_signed("/v1/conversions", "no object", made["signing"], webhook_signature=key)))
         ask(f"/postback?program=nowhere&order_id=s-4&token={key}")
         ask("/v1/conversions/shoes/s-1/explain", key)
         ask("/sql", key, {"query": "SELECT 1"}, system.admin_port)

@@ -128,6 +128,7 @@ def test_the_python_recipes_do_what_they_say(
 ) -> None:
     """The click id becomes a cookie and leaves the URL; the sale is reported, and a contradiction is told."""
     monkeypatch.setenv("KEY", api_key)
+    monkeypatch.setenv("SIGNING_KEY", system.key("signing"))
     edge = f"http://localhost:{system.edge_port}"
     recipes: dict[str, dict[str, object]] = {}
     for block in blocks(ROOT / "docs" / "merchants.md", "python"):
@@ -155,6 +156,12 @@ def test_the_python_recipes_do_what_they_say(
     with pytest.raises(RuntimeError, match="conversion_conflict"):
         report_sale("recipe-2", "13", "EUR")
     assert system.explain("shoes", "recipe-2")["click_id"] == click_id
+
+    report_signed = recipes["report_signed.py"]["report_signed"]
+    assert callable(report_signed)
+    assert report_signed({"program": "shoes", "order_id": "recipe-2", "amount": "12.50"})["status"] == "duplicate"
+    refund = {"program": "shoes", "order_id": "recipe-2", "reversal_id": "recipe-2"}
+    assert report_signed(refund, "/v1/reversals")["status"] == "accepted"
 
 
 # For analysts

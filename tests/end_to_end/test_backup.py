@@ -70,7 +70,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_the_disk_is_lost(
     that some of it is in a spool only."""
     failpoint = {"LASTCOOKIE_FAILPOINT": f"backup_before_rename:1@{tmp_path / 'fired'}"}
     system = start_system(failpoint, redis={"shards": 2}, server={"workers": 1})
-    key, folder = system.key(), tmp_path / "backup"
+    key, secret, folder = system.key(), system.key("signing"), tmp_path / "backup"
     with load(system, key) as (clicked, sold):
         while len(clicked) < 200:
             time.sleep(0.05)
@@ -113,6 +113,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_the_disk_is_lost(
     assert json.loads(system.run("replay", "--json").stdout)["verified"]
     sale = {"program": "shoes", "order_id": before[1][0], "amount": "1.00", "currency": "EUR"}
     assert system.post_json("/v1/conversions", sale, key).json["status"] == "duplicate"
+    assert system.post_signed("/v1/conversions", json.dumps(sale), secret).json["status"] == "duplicate"
     system.click("/c/boots")
     assert _refusals(system, folder, tmp_path) == []
 

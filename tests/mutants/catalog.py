@@ -304,4 +304,28 @@ MUTANTS = (
         'record["sha256"] if record else',
         ("tests/schemas/test_api_keys.py::test_a_removed_key_opens_nothing",),
     ),
+    Mutant(
+        "addresses_of_a_key",
+        "a key with a list of addresses opens from everywhere",
+        "tracker/authorization.py",
+        "if addresses and not filters.is_within(self.client_address(sender), tuple(addresses)):",
+        "if False:",
+        ("tests/tracker/test_authorization.py::test_a_key_with_addresses_opens_from_them_alone",),
+    ),
+    Mutant(
+        "age_of_a_signature",
+        "a signature is good for ever",
+        "tracker/authorization.py",
+        "if signature is not None and not signature.is_current(self._clock()):",
+        "if False:",
+        ("tests/tracker/test_authorization.py::test_a_signature_of_another_time_is_told_so_whatever_else_is_wrong",),
+    ),
+    Mutant(
+        "signing_key_known",
+        "a signature by a key that is not there, or was revoked, is held against a secret that anybody knows",
+        "tracker/authorization.py",
+        "return record if is_right and secret is not None else None",
+        "return record if is_right else None",
+        ("tests/tracker/test_authorization.py::test_what_nobodys_secret_signs_is_nobodys",),
+    ),
 )

@@ -19,6 +19,7 @@ from tracker.filters import (
     is_bot,
     is_navigation,
     is_prefetch,
+    is_within,
     normalise_ip,
     truncate_ip,
 )
@@ -260,6 +261,27 @@ def test_a_stranger_cannot_choose_his_address(header: bytes) -> None:
     """Neither directly nor by what he sends in front of what the proxy appends."""
     assert client_ip("203.0.113.7", header, PROXIES) == "203.0.113.7"
     assert client_ip("10.0.0.1", header + b", 203.0.113.7", PROXIES) == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("203.0.113.7", True),
+        ("203.0.113.8", False),
+        ("::ffff:203.0.113.7", True),
+        ("::ffff:203.0.113.8", False),
+        ("198.51.100.255", True),
+        ("2001:db8::1", True),
+        ("2001:db8:1::1", False),
+        ("203.0.113.7:4711", True),
+        ("", False),
+        ("testclient", False),
+        ("203.0.113.7.", False),
+    ],
+)
+def test_an_address_is_within_its_networks(address: str, expected: bool) -> None:
+    assert is_within(address, ("198.51.100.0/24", "203.0.113.7/32", "2001:db8::/48")) is expected
+    assert not is_within(address, ())
 
 
 def test_a_network_that_is_none_stops_the_start() -> None:
