@@ -229,8 +229,10 @@ class Api:
         """A merchant's server, with key or signature: one conversion, or a list of up to `limits.batch_items`."""
         merchant, body = await self._reporter(request)
 
+        signed = is_signed(request.headers)
+
         async def one(item: dict[str, Any]) -> tuple[str, str]:
-            if "reversal_id" in item:  # a signature covers the body and not the path: a refund must not become a sale
+            if signed and "reversal_id" in item:  # the path is not signed: a refund must not be made a sale by others
                 raise FieldError(400, "reversal_id_not_accepted", "send it to /v1/reversals", "reversal_id")
             known, unknown = canonical(item)
             report = self._report(known, "api", None, merchant)

@@ -128,6 +128,8 @@ def test_a_signed_report_is_taken_and_the_same_again_changes_nothing(edge: Syste
     moved = edge.post_signed("/v1/conversions", refund, secret)
     assert (moved.status, moved.json["error"]["code"]) == (400, "reversal_id_not_accepted")
     assert edge.explain("plain", "signed-1")["sale"]["status"] == "confirmed"
+    by_key = edge.post_json("/v1/conversions", {**json.loads(refund), "amount": "10"}, edge.key("api"))
+    assert (by_key.status, by_key.json["status"]) == (202, "duplicate"), "who has the key may say what he likes"
 
 
 def test_a_signed_report_of_another_merchants_program_is_of_none(edge: System, secret: str) -> None:
