@@ -19,6 +19,10 @@ _INSTALLED = Path("/usr/lib/postgresql")
 _ROLE = "postgres"
 
 
+class PostgresFailed(Exception):
+    """It did not start; the message has its own words."""
+
+
 class Cluster(NamedTuple):
     """A running cluster; `folder` has its socket."""
 
@@ -36,7 +40,7 @@ class Cluster(NamedTuple):
 
 
 def is_installed() -> bool:
-    """Whether there are programs, and a user to run them as."""
+    """Whether there are its programs."""
     return _folder_of_programs() is not None
 
 
@@ -48,7 +52,7 @@ def version() -> str:
 
 @contextmanager
 def running() -> Iterator[Cluster]:
-    """A fresh cluster, stopped and deleted afterwards. Raises RuntimeError if it does not start."""
+    """A fresh cluster, stopped and deleted afterwards. Raises PostgresFailed if it does not start."""
     folder = Path(tempfile.mkdtemp(prefix="peers-"))
     try:
         if _user():
@@ -72,7 +76,7 @@ def _initdb(folder: Path) -> None:
     command += ["--locale=C.UTF-8", "--no-instructions"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **_user())
     if done.returncode:
-        raise RuntimeError(f"initdb failed: {done.stderr}")
+        raise PostgresFailed(f"initdb failed: {done.stderr}")
 
 
 def _server(folder: Path) -> Sequence[str]:
@@ -88,7 +92,7 @@ def _wait(cluster: Cluster, process: "subprocess.Popen[bytes]") -> None:
             return
         except subprocess.CalledProcessError:
             time.sleep(0.05)
-    raise RuntimeError(f"PostgreSQL did not start: {(cluster.folder / 'log').read_text()}")
+    raise PostgresFailed(f"PostgreSQL did not start: {(cluster.folder / 'log').read_text()}")
 
 
 def _user() -> dict[str, Any]:
@@ -98,7 +102,7 @@ def _user() -> dict[str, Any]:
 def _program(name: str) -> str:
     folder = _folder_of_programs()
     if folder is None:
-        raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
+        raise PostgresFailed("PostgreSQL is not installed: apt-get install postgresql")
     return str(folder / name)
 
 

@@ -26,6 +26,10 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _DESTINATION = "https://shop.example/boots"
 
 
+class PeerFailed(Exception):
+    """A peer could not be set up, did not start, or does not redirect; the message has its own words."""
+
+
 class Running(NamedTuple):
     """A server under load. `fsync`: when a click is on disk; `count`: clicks recorded so far."""
 
@@ -123,13 +127,13 @@ PEERS = (
 
 
 def probe(url: str) -> None:
-    """One click. Raises RuntimeError unless it is redirected: wrk counts a 200 as well."""
+    """One click. Raises PeerFailed unless it is redirected: wrk counts a 200 as well."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=10)
     connection.request("GET", parts.path)
     answer = connection.getresponse()
     if answer.status not in _REDIRECTS or not answer.headers["Location"]:
-        raise RuntimeError(f"not a redirect: {answer.status} {answer.read(200)!r}")
+        raise PeerFailed(f"not a redirect: {answer.status} {answer.read(200)!r}")
     connection.close()
 
 
@@ -193,7 +197,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, path: str, expected: Se
         except OSError:
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"the peer did not start (its last answer: {status}): {output.read_text()[-2000:]}")
+    raise PeerFailed(f"the peer did not start (its last answer: {status}): {output.read_text()[-2000:]}")
 
 
 def _shorten(port: int) -> str:
@@ -207,7 +211,7 @@ def _shorten(port: int) -> str:
 def _run(command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **(environ or {})})
     if done.returncode:
-        raise RuntimeError(f"{Path(command[0]).name} failed: {done.stderr[-2000:]}")
+        raise PeerFailed(f"{Path(command[0]).name} failed: {done.stderr[-2000:]}")
 
 
 def _sqlite_rows(path: Path) -> int:
