@@ -239,6 +239,16 @@ def test_a_click_out_of_a_spool_decides_its_visitors_sales_again(bench: Bench) -
     assert bench.credits("other") == [(1, 0, "", "", "none")]
 
 
+def test_a_sale_out_of_a_spool_is_judged_by_when_it_was_reported(bench: Bench) -> None:
+    """Two hours ago; then the reader clicked on, and what he had clicked on before has left the touch state."""
+    bench.clicks(bench.click(1, ago=3 * 3_600_000))
+    bench.redis.delete(keys.touches(0, "p", "v"))
+    bench.clicks(bench.click(2, "v", "bob", ago=60_000))
+    bench.sale("o", "v", source="pixel", received=-2 * 3_600_000)
+    bench.decide()
+    assert bench.credits("o") == [(1, 0, "alice", click_id(1), "click")]
+
+
 def test_a_late_click_in_the_same_batch_as_its_sale_counts(bench: Bench) -> None:
     """What the edge had at hand then was not all."""
     bench.sale("o", "v")

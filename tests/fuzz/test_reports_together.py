@@ -110,13 +110,7 @@ class Told(NamedTuple):
 
 
 def tell(server: LogServer, story: Story, shards: int, *, together: bool) -> Told:
-    server.redis.flushall()
-    for shard in range(shards):
-        server.redis.set(keys.ready(shard), 1)
-    for visitor in VISITORS:
-        lines = [f"{t.affiliate} boots c {'0' * 8} {t.ts} {t.click_id}" for t in TOUCHES if t.visitor == visitor]
-        if lines:
-            server.redis.set(keys.touches(keys.shard_of_visitor(visitor, shards), "shoes", visitor), "\n".join(lines))
+    _empty(server, shards)
     answers = asyncio.run(_answers(server, story, shards, together))
     claims = {key: server.redis.get(key) for key in server.redis.scan_iter("*:o:*")}
     lines_of: dict[tuple[str, str], list[Any]] = {}
@@ -133,12 +127,27 @@ def tell(server: LogServer, story: Story, shards: int, *, together: bool) -> Tol
     return Told(answers, claims, lines_of, decisions)
 
 
-async def _answers(server: LogServer, story: Story, shards: int, together: bool) -> list[Any]:
-    client, now, answers = redis.asyncio.Redis(unix_socket_path=str(server.socket)), T0, []
+def _empty(server: LogServer, shards: int) -> None:
+    """A log server that knows touches, and no order."""
+    server.redis.flushall()
+    for shard in range(shards):
+        server.redis.set(keys.ready(shard), 1)
+    for visitor in VISITORS:
+        lines = [f"{t.affiliate} boots c {'0' * 8} {t.ts} {t.click_id}" for t in TOUCHES if t.visitor == visitor]
+        if lines:
+            server.redis.set(keys.touches(keys.shard_of_visitor(visitor, shards), "shoes", visitor), "\n".join(lines))
+
+
+def _links() -> Links:
     projection = Projection()
     program = {"id": "shoes", "merchant": "m", "status": "active", "terms": [TERMS]}
     projection.take_all("1 1-0", [("program:shoes", orjson.dumps(program))])
-    worker = Conversions(client, shards, Links(projection), lambda: now, lambda: "id", Counter())
+    return Links(projection)
+
+
+async def _answers(server: LogServer, story: Story, shards: int, together: bool) -> list[Any]:
+    client, now, answers = redis.asyncio.Redis(unix_socket_path=str(server.socket)), T0, []
+    worker = Conversions(client, shards, _links(), lambda: now, lambda: "id", Counter())
 
     async def submit(report: Report) -> Any:
         try:
@@ -188,3 +197,47 @@ def test_it_is_all_one_whether_reports_come_together(valkey: LogServer, shards: 
         told()
     finally:
         valkey.redis.config_set("appendfsync", "always")
+
+
+def test_of_what_several_trackers_take_at_once_each_order_has_one_history(valkey: LogServer) -> None:
+    """Whoever comes first: one report is accepted, each change is the next revision, and the last one is the claim."""
+    valkey.redis.config_set("appendfsync", "no")
+
+    @settings(examples(20), suppress_health_check=list(HealthCheck))
+    @given(stories(is_once=False))
+    def told(story: Story) -> None:
+        _empty(valkey, 1)
+        asyncio.run(_at_once(valkey, story, 3))
+        rows: dict[str, list[Any]] = {}
+        outcomes: dict[str, list[str]] = {}
+        for fields in valkey.entries(keys.conversions(0)):
+            for line in map(orjson.loads, fields[b"reports"].split(b"\n")):
+                outcomes.setdefault(line["conversion_id"], []).append(line["outcome"])
+            for line in map(orjson.loads, fields.get(b"conversion_versions", b"").splitlines()):
+                rows.setdefault(line["conversion_id"], []).append(line)
+        for of_sale in rows.values():
+            assert [row["revision"] for row in of_sale] == list(range(1, len(of_sale) + 1))
+            last = of_sale[-1]
+            key = keys.claim(0, "shoes", last["order_id"], last["goal"])
+            assert valkey.redis.get(key) == last["claim"].encode()
+        assert outcomes.keys() == rows.keys()
+        assert all(found[0] == "accepted" and found.count("accepted") == 1 for found in outcomes.values())
+
+    try:
+        told()
+    finally:
+        valkey.redis.config_set("appendfsync", "always")
+
+
+async def _at_once(server: LogServer, story: Story, trackers: int) -> None:
+    """Every report to each of several trackers, all at the same time."""
+    client = redis.asyncio.Redis(unix_socket_path=str(server.socket))
+    reports = [report for part in story if not isinstance(part, Forgetting) for report in part]
+    workers = [
+        Conversions(client, 1, _links(), lambda: reports[-1].received_at, lambda: "id", Counter())
+        for _ in range(trackers)
+    ]
+    asked = (worker.submit(report, {}) for report in reports for worker in workers)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(answer, tuple | FieldError) for answer in answers)
+    await client.aclose()
