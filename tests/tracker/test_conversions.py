@@ -388,27 +388,6 @@ def test_where_the_log_server_goes_amid_large_reports_everyone_is_told_once_and_
     assert [name for name, answer in told if isinstance(answer, NotRecorded)] == list("abcd")[len(recorded) :]
 
 
-def test_where_the_log_server_goes_amid_large_reports_everyone_is_told_once_and_the_truth(edge: Edge) -> None:
-    told: list[tuple[str, Any]] = []
-
-    def goes_later() -> None:
-        edge.before_script = edge.server.kill
-
-    async def story(worker: Conversions) -> None:
-        for name in "abcd":
-            large = report(name, items=name * 400_000)
-            worker.take(large, {}, lambda answer, name=name: told.append((name, answer)))  # type: ignore[misc]
-        while len(told) < 4 or worker._at_work:
-            await asyncio.sleep(0.01)
-
-    edge.before_script = goes_later
-    edge.run(story)
-    edge.server.start()
-    (recorded,) = ([line["order_id"] for line in entry[b"reports"]] for entry in edge.entries())
-    assert recorded and [name for name, answer in told if isinstance(answer, tuple)] == recorded
-    assert [name for name, answer in told if isinstance(answer, NotRecorded)] == list("abcd")[len(recorded) :]
-
-
 @pytest.mark.parametrize("shards", [1, 4])
 def test_whatever_goes_wrong_nobody_waits_for_ever(edge: Edge, shards: int) -> None:
     """A defect is no reason to try again: 503 would have a spool submit the report for ever."""
