@@ -34,8 +34,12 @@ from schemas.terms import terms_at
 ROLE = "worker"
 _RECORD = (Path(__file__).parent / "record_credits.lua").read_text()
 _ENTRIES_MAX = 500
-_CASES_MAX = 500
-"""Sales that are decided at once: the lease is renewed in between. An entry has up to 64."""
+_ENTRIES_AT_ONCE = 50
+"""Read by one call: an entry has the lines of up to 64 reports, some 2 KB each, and the log server does nothing else
+meanwhile."""
+
+_SALES_MAX = 500
+"""Sales that are decided or confirmed at once: the lease is renewed in between."""
 
 _WAIT_SECONDS_MAX = 10.0
 _LAST = 2**64
@@ -100,8 +104,7 @@ class Worker:
         for shard in range(self._shards):
             stream = keys.conversions(shard)
             position, unsure = self._redis.hmget(keys.positions(stream), ROLE, keys.UNSURE)
-            entries = self._redis.xrange(stream, f"({(position or b'0-0').decode()}", count=_ENTRIES_MAX)
-            entries = _with_at_most(_CASES_MAX, entries)
+            entries = self._next_entries(stream, position or b"0-0")
             if entries:
                 if self._run != known_run(self._redis):  # the client has connected to it anew without a word
                     raise Restarted("the log server has started anew")
@@ -110,6 +113,21 @@ class Worker:
                 self._decide_entries(shard, entries, is_sure=is_sure)
                 done += len(entries)
         return done
+
+    def _next_entries(self, stream: str, position: bytes) -> list[Entry]:
+        """Those behind the position, with no more sales than are decided at once; one at least where there is one."""
+        found: list[Entry] = []
+        sales = 0
+        while True:
+            page = self._redis.xrange(stream, f"({position.decode()}", count=_ENTRIES_AT_ONCE)
+            for entry in page:
+                sales += _sales_in(entry)
+                if sales > _SALES_MAX and found:
+                    return found
+                found.append(entry)
+            if len(page) < _ENTRIES_AT_ONCE or len(found) >= _ENTRIES_MAX:
+                return found
+            position = page[-1][0]
 
     def finish(self) -> None:
         """Give the role back."""
@@ -330,14 +348,10 @@ def run(worker: Worker, should_stop: Callable[[], bool], round_seconds: float = 
             worker.finish()
 
 
-def _with_at_most(cases_max: int, entries: list[Entry]) -> list[Entry]:
-    """The first entries, with no more cases than that; one at least."""
-    cases = 0
-    for number, (_, fields) in enumerate(entries):
-        cases += fields[b"decide"].count(b"\n") + 1 if b"decide" in fields else 0
-        if cases > cases_max and number:
-            return entries[:number]
-    return entries
+def _sales_in(entry: Entry) -> int:
+    """How many are to be decided or looked at again."""
+    fields = entry[1]
+    return sum(fields[name].count(b"\n") + 1 for name in (b"decide", b"confirmed") if name in fields)
 
 
 def _lines(entries: Sequence[Entry], field: bytes) -> Iterator[bytes]:

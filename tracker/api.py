@@ -318,6 +318,9 @@ class Api:
                     return {"status": "error", "http_status": error.status, **error_body(error)}
                 except NotRecorded:
                     return {"status": "error", "http_status": 503, **error_body(unavailable())}
+                except Exception as error:  # the others' results must be told all the same
+                    logger().error("report failed", exc_info=error)
+                    return {"status": "error", "http_status": 500, **error_body(defect())}
                 if outcome == Outcome.CONFLICT:
                     return {"status": "error", "http_status": 409, **error_body(_conflict())}
                 return {"status": outcome, "conversion_id": conversion_id}

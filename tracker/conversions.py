@@ -32,6 +32,13 @@ _TRIES_MAX = 2000
 _BATCH_MAX = 64
 """Reports that are recorded at once: the log server is busy for some 0.5 ms with them, and clicks wait behind it."""
 
+_SCRIPT_BYTES_MAX = 524_288
+"""What goes to the script at once, give or take one report: 64 of them are 200 KB, but one with 500 items is 2 MB."""
+
+_FRESH_MS_MAX = 1000
+"""A report that is read later than this after it came, out of a spool or behind a log server that hung, is not read
+together with the touches of its time: some may be younger, others gone."""
+
 Taken = tuple[Outcome, str]
 """What became of a report, and the conversion's id."""
 
@@ -51,17 +58,19 @@ class _State(NamedTuple):
     @classmethod
     def of(cls, touches: bytes | None, gap: bytes | None, ready: bytes | None) -> "_State":
         """Without the epoch the shard has just lost its state, and the gap's marker is still to come."""
-        return cls(touches.decode() if touches else "", gap is not None or ready is None)
+        return cls(touches.decode("utf-8", "replace") if touches else "", gap is not None or ready is None)
 
+
+_UNKNOWN = _State("", True)
 
 _Visitor = tuple[str, str]
 """A program, and a visitor in it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A report that is to be recorded, the key of its claim, and who wants to know; `elsewhere` are touches that other
-    shards keep."""
+    shards keep, as they were when it came: others of the batch may have read the same ones earlier."""
 
     report: Report
     params: Mapping[str, str]
@@ -150,9 +159,9 @@ class Conversions:
         visitors = [visitor for visitor in waiting.visitors() if self._shard_of(visitor) != shard]
         try:
             waiting.elsewhere = await self._read_touches(visitors)
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:
             self._counters[f"conversions_unrecorded:{type(error).__name__}"] += 1
-            _tell(waiting, NotRecorded(str(error)))
+            _tell(waiting, _unrecorded(error))
         else:
             self._queue(shard, waiting)
 
@@ -169,69 +178,82 @@ class Conversions:
 
     async def _record(self, shard: int, batch: list[_Waiting]) -> None:
         """Record a batch and answer everyone in it."""
-        failure = "too many reports of one order at once"
+        failure: Exception = NotRecorded("too many reports of one order at once")
         try:
             for _ in range(_TRIES_MAX):
                 await self._try(shard, batch)
                 if not batch:
                     return
         except NotRecorded as error:
-            failure = str(error)
-        except (RedisError, OSError, TimeoutError) as error:
+            failure = error
+        except Exception as error:
             self._counters[f"conversions_unrecorded:{type(error).__name__}"] += len(batch)
-            failure = str(error)
+            failure = error
         for waiting in batch:
-            _tell(waiting, NotRecorded(failure))  # each his own: an exception that is raised again keeps all frames
+            _tell(waiting, _unrecorded(failure))
 
     async def _try(self, shard: int, batch: list[_Waiting]) -> None:
-        """One reading and one writing for all; leaves in the batch those whose claims somebody else has changed
-        meanwhile."""
+        """One reading for all, and one writing unless they are large; leaves in the batch those whose claims somebody
+        else has changed meanwhile."""
         claims, states = await self._read(shard, batch)
-        steps = []
-        for waiting in list(batch):
+        read_at = self._clock()
+        left = 0
+        while len(batch) > left:
+            steps = self._steps(batch, left, claims, states, read_at)
+            if not steps:
+                return
+            answers = await self._script(
+                keys=[keys.conversions(shard), keys.ready(shard), *(step.waiting.key for step in steps)],
+                args=[word for step in steps for word in (step.before, step.after, *step.lines)],
+            )
+            if answers == -1:
+                raise NotRecorded("claims are being rebuilt")
+            refused = [step.waiting for step, answer in zip(steps, answers, strict=True) if answer != 1]
+            batch[left : left + len(steps)] = refused
+            left += len(refused)
+            for step, answer in zip(steps, answers, strict=True):
+                if answer == 1:
+                    self._counters[f"reports:{step.waiting.report.source}:{step.taken[0]}"] += 1
+                    _tell(step.waiting, step.taken)
+
+    def _steps(
+        self,
+        batch: list[_Waiting],
+        start: int,
+        claims: dict[str, bytes],
+        states: Mapping[_Visitor, _State],
+        read_at: int,
+    ) -> list[_Step]:
+        """What the reports from `start` on make of their claims, as many as go to the script at once; who cannot be
+        taken is told, and leaves the batch."""
+        steps: list[_Step] = []
+        size = 0
+        for waiting in batch[start:]:
             try:
-                step = self._step(waiting, claims[waiting.key], states)
+                step = self._step(waiting, claims[waiting.key], states, read_at)
             except Exception as error:  # whatever is wrong with one report, the others are recorded
                 batch.remove(waiting)
                 _tell(waiting, error)
                 continue
             claims[waiting.key] = step.after  # for the next report of the same order
             steps.append(step)
-        if not steps:
-            return
-        answers = await self._script(
-            keys=[keys.conversions(shard), keys.ready(shard), *(step.waiting.key for step in steps)],
-            args=[word for step in steps for word in (step.before, step.after, *step.lines)],
-        )
-        if answers == -1:
-            raise NotRecorded("claims are being rebuilt")
-        batch[:] = [step.waiting for step, answer in zip(steps, answers, strict=True) if answer != 1]
-        for step, answer in zip(steps, answers, strict=True):
-            if answer == 1:
-                self._counters[f"reports:{step.waiting.report.source}:{step.taken[0]}"] += 1
-                _tell(step.waiting, step.taken)
+            size += len(step.before) + len(step.after) + sum(map(len, step.lines))
+            if size > _SCRIPT_BYTES_MAX:
+                break
+        return steps
 
     async def _read(self, shard: int, batch: Sequence[_Waiting]) -> tuple[dict[str, bytes], dict[_Visitor, _State]]:
-        """What is known of the orders, b"" for nothing, and the touches of all visitors that are named of them. Raises
-        NotRecorded while nothing can be known yet."""
+        """What is known of the orders, b"" for nothing, and what this shard keeps of the visitors that reports name.
+        Raises NotRecorded while nothing can be known yet."""
         orders = list(dict.fromkeys(waiting.key for waiting in batch))
-        states = {visitor: state for waiting in batch for visitor, state in waiting.elsewhere.items()}
-        here = list({visitor for waiting in batch for visitor in waiting.visitors()} - states.keys())
+        here = list({visitor for one in batch for visitor in one.visitors() if visitor not in one.elsewhere})
         touches = [keys.touches(shard, *visitor) for visitor in here]
         ready, gap, *found = await self._redis.mget(keys.ready(shard), keys.gap(shard), *orders, *touches)
         if ready is None:
             raise NotRecorded("claims are being rebuilt")
         claims = {order: claim or b"" for order, claim in zip(orders, found[: len(orders)], strict=True)}
         found = found[len(orders) :]
-        states |= {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(here, found, strict=True)}
-        before: set[_Visitor] = set()
-        for waiting in batch:
-            with suppress(Exception):  # a claim that cannot be read is met once more where its report is taken in
-                before |= _named_before(waiting.report.program, claims[waiting.key])
-        if before := before - states.keys():
-            with suppress(RedisError, OSError, TimeoutError):  # only who needs them is told to come again
-                states |= await self._read_touches(before)
-        return claims, states
+        return claims, {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(here, found, strict=True)}
 
     async def _read_touches(self, visitors: Iterable[_Visitor]) -> dict[_Visitor, _State]:
         """What their shards keep of visitors."""
@@ -245,8 +267,8 @@ class Conversions:
             states |= {visitor: _State.of(touch, gap, ready) for visitor, touch in zip(some, found, strict=True)}
         return states
 
-    def _step(self, waiting: _Waiting, before: bytes, states: Mapping[_Visitor, _State]) -> _Step:
-        """Take a report into its claim. Raises FieldError, and NotRecorded where touches that it needs are unknown."""
+    def _step(self, waiting: _Waiting, before: bytes, states: Mapping[_Visitor, _State], read_at: int) -> _Step:
+        """Take a report into its claim. Raises FieldError."""
         report = waiting.report
         known = decode_claim(before)
         known_ts = known.content.get(report.trust, {}).get("ts") if known else None
@@ -259,7 +281,7 @@ class Conversions:
                 report.received_at - known.first_received_at < merge_within_ms
                 and claim.decision_input() != known.decision_input()
             ):
-                claim, decide = _case(report, claim, states, is_first=known is None)
+                claim, decide = _case(waiting, claim, states, read_at, is_first=known is None)
             elif claim.is_confirmed and not known.is_confirmed:
                 confirmed = orjson.dumps([report.program, report.order_id])
             after = encode_claim(claim)
@@ -332,24 +354,33 @@ def _tell(waiting: _Waiting, told: Taken | Exception) -> None:
         waiting.answer(told)
 
 
-def _named_before(program: str, claim: bytes) -> set[_Visitor]:
-    """The visitors that a claim's evidence names."""
-    known = decode_claim(claim)
-    rows = [row for rows in known.evidence.values() for row in rows] if known else []
-    return {(program, visitor) for _, cookie, _, clicked in rows for visitor in (cookie, clicked) if visitor}
+def _unrecorded(failure: Exception) -> Exception:
+    """What somebody is told whose report was not recorded; each his own, as an exception that is raised again keeps all
+    frames. What is no failure of the log server's is a defect, and no reason to try again for ever."""
+    if isinstance(failure, (NotRecorded, RedisError, OSError)):
+        return NotRecorded(str(failure))
+    defect = RuntimeError("the report could not be recorded")
+    defect.__cause__ = failure
+    return defect
 
 
-def _case(report: Report, claim: Claim, states: Mapping[_Visitor, _State], *, is_first: bool) -> tuple[Claim, bytes]:
-    """The claim with its time settled, and what the worker shall decide."""
-    touches, has_gap, newest = {}, False, 0
+def _case(
+    waiting: _Waiting, claim: Claim, states: Mapping[_Visitor, _State], read_at: int, *, is_first: bool
+) -> tuple[Claim, bytes]:
+    """The claim with its time settled, and what the worker shall decide.
+
+    Only touches of visitors that the report itself names are at hand. A sale that has had others was decided before,
+    and is decided again from the tables: nobody need wait for these others' shards."""
+    report, named = waiting.report, waiting.visitors()
+    is_fresh = read_at - report.received_at <= _FRESH_MS_MAX
+    touches, has_gap, newest = {}, not is_fresh, 0
     for visitor in claim.visitors():
-        state = states.get((report.program, visitor))
-        if state is None:
-            raise NotRecorded("the shard of a visitor does not answer")
+        key = report.program, visitor
+        state = (waiting.elsewhere.get(key) or states[key]) if key in named else _UNKNOWN
         touches[visitor] = state.touches
         has_gap = has_gap or state.has_gap
         newest = max(newest, _newest_ts(state.touches))
-    if is_first and claim.ts == report.received_at and newest > claim.ts:
+    if is_first and is_fresh and claim.ts == report.received_at and newest > claim.ts:
         # Several clocks: a sale is not before the click that it was read together with.
         claim = replace(claim, ts=newest)
     return claim, case_line(report, claim, touches, has_gap)

@@ -6,6 +6,7 @@ replies that nothing here asks for: maps, sets, nested arrays. Called by the log
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -13,6 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 Reply = bytes | int | list["bytes | int | None"] | Exception | None
 OnReply = Callable[[Reply], None]
+
+_LIST_HEAD = re.compile(rb"\*([0-9]+)\r\n").match
 
 
 class ServerError(Exception):
@@ -30,6 +33,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: list[tuple[OnReply, bytes]] = []
         self._buffer = b""
+        self._begun: tuple[list[Any], int] | None = None
+        """A list whose end is still to come: its first replies, and how many there will be. Nothing of it is parsed
+        twice: the claims of a batch may be 30 MB."""
 
     @property
     def is_open(self) -> bool:
@@ -92,10 +98,20 @@ class Connection(asyncio.Protocol):
         self._buffer = data = self._buffer + data if self._buffer else data
         while data:
             on_reply, receipts = self._waiting[0] if self._waiting else (_drop, b"")
-            parsed = _parse_behind(receipts, data)
-            if parsed is None:
-                break
-            reply, used = parsed
+            if self._begun is None and (parsed := _parse_behind(receipts, data)) is not None:
+                reply, used = parsed
+            else:
+                if self._begun is None:
+                    head = None if receipts else _LIST_HEAD(data)
+                    if head is None:
+                        break
+                    self._begun, data = ([], int(head[1])), data[head.end() :]
+                replies, count = self._begun
+                used = _parse_more(replies, data, 0, count)
+                if len(replies) < count:
+                    data = data[used:]
+                    break
+                reply, self._begun = _all_or_error(replies), None
             data = data[used:]
             del self._waiting[:1]
             on_reply(reply)
@@ -153,18 +169,28 @@ def _parse(data: bytes, start: int = 0) -> tuple[Reply, int] | None:
 def _parse_list(data: bytes, start: int, count: int) -> tuple[Reply, int] | None:
     """So many replies, or the first error among them."""
     replies: list[Any] = []
-    for _ in range(count):
+    end = _parse_more(replies, data, start, count)
+    return None if len(replies) < count else (_all_or_error(replies), end)
+
+
+def _parse_more(replies: list[Any], data: bytes, start: int, count: int) -> int:
+    """Add replies from there on until there are so many, or the next is not all there; where that begins."""
+    while len(replies) < count:
         if data.startswith(b"+OK\r\n", start):  # most are
             replies.append(b"OK")
             start += 5
             continue
         parsed = _parse(data, start)
         if parsed is None:
-            return None
+            break
         replies.append(parsed[0])
         start = parsed[1]
+    return start
+
+
+def _all_or_error(replies: list[Any]) -> Reply:
     error = next((reply for reply in replies if isinstance(reply, Exception)), None)
-    return (replies if error is None else error), start
+    return replies if error is None else error
 
 
 async def connect(url: str, key: str, timeout_seconds: float) -> Connection:

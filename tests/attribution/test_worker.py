@@ -239,6 +239,16 @@ def test_a_click_out_of_a_spool_decides_its_visitors_sales_again(bench: Bench) -
     assert bench.credits("other") == [(1, 0, "", "", "none")]
 
 
+def test_a_sale_out_of_a_spool_is_judged_by_when_it_was_reported(bench: Bench) -> None:
+    """Two hours ago; then the reader clicked on, and what he had clicked on before has left the touch state."""
+    bench.clicks(bench.click(1, ago=3 * 3_600_000))
+    bench.redis.delete(keys.touches(0, "p", "v"))
+    bench.clicks(bench.click(2, "v", "bob", ago=60_000))
+    bench.sale("o", "v", source="pixel", received=-2 * 3_600_000)
+    bench.decide()
+    assert bench.credits("o") == [(1, 0, "alice", click_id(1), "click")]
+
+
 def test_a_late_click_in_the_same_batch_as_its_sale_counts(bench: Bench) -> None:
     """What the edge had at hand then was not all."""
     bench.sale("o", "v")
@@ -320,6 +330,28 @@ def test_however_many_sales_need_the_tables_a_batch_asks_them_a_handful_of_quest
     assert worker.work_once() == 30
     assert len(queries) == most
     assert sorted(line["click_id"] for line in bench.lines()) == [click_id(n) for n in range(30)]
+
+
+def test_no_more_is_read_at_once_than_is_decided_and_confirmed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry may have the lines of 64 reports: a worker that is far behind must not read 500 of them each time."""
+    monkeypatch.setattr(worker_module, "_ENTRIES_AT_ONCE", 4)
+    monkeypatch.setattr(worker_module, "_SALES_MAX", 10)
+    for number in range(13):
+        bench.sale(f"o{number}", source="pixel")
+        bench.sale(f"o{number}")
+    assert [len(fields) for fields in bench.server.entries(keys.conversions(0))] == [3] * 26
+    worker, read, xrange = started(bench), [], bench.redis.xrange
+
+    def reads(stream: str, *range: Any, **options: Any) -> Any:
+        found = xrange(stream, *range, **options)
+        if stream == keys.conversions(0):
+            read.append(len(found))
+        return found
+
+    monkeypatch.setattr(bench.redis, "xrange", reads)
+    assert [worker.work_once() for _ in range(4)] == [10, 10, 6, 0]
+    assert read == [4, 4, 4, 4, 4, 4, 4, 2, 0]
+    assert [line["order_id"] for line in bench.lines()] == [f"o{number}" for number in range(13)]
 
 
 def test_a_lost_position_decides_nothing_twice(bench: Bench) -> None:

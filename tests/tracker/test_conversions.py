@@ -102,6 +102,13 @@ def report(order: str, source: str = "postback", visitor: str | None = None, **c
     return Report("shoes", order, "sale", source, NOW, NOW, content, visitor)
 
 
+def threaded(work: Callable[[], object]) -> None:
+    """Done by somebody else, in a loop of his own."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
 def test_reports_that_come_at_once_are_one_reading_and_one_entry(edge: Edge) -> None:
     """In the order in which they came, each with what decides it."""
     for number in range(40):
@@ -155,21 +162,18 @@ def test_who_comes_in_between_is_taken_in_and_the_others_do_not_wait_for_it(edge
     first: list[Any] = []
     by_pixel = report("o", "pixel", "w", amount="9.0000")
 
-    def claims_o() -> None:
-        thread = threading.Thread(target=lambda: first.extend(other.submit(by_pixel)))  # a loop of its own
-        thread.start()
-        thread.join()
-
-    edge.before_script = claims_o
+    edge.before_script = lambda: threaded(lambda: first.extend(other.submit(by_pixel)))
     answers = edge.submit(
         report("n"), report("o", "pixel", "v", amount="9.0000"), report("o", amount="9.0000"), report("p")
     )
     assert first == [Outcome.ACCEPTED]
     assert answers == [Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.MERGED, Outcome.ACCEPTED]
-    assert edge.calls == ["mget", "script", "mget", "mget", "script"], "the other's visitor is looked up as well"
+    assert edge.calls == ["mget", "script", "mget", "script"]
     by_order = [[line["order_id"] for line in entry[b"reports"]] for entry in edge.entries()]
     assert by_order == [["o"], ["n", "p"], ["o", "o"]]
-    assert edge.entries()[2][b"decide"][0]["visitors"] == ["w", "v"] and edge.claim("o")["revision"] == 3
+    again = edge.entries()[2][b"decide"][0]
+    assert (again["visitors"], again["revision"], again["has_gap"]) == (["w", "v"], 2, True), "decided from the tables"
+    assert edge.claim("o")["revision"] == 3
 
 
 def test_a_report_that_cannot_be_taken_costs_the_others_nothing(edge: Edge) -> None:
@@ -249,8 +253,9 @@ def test_touches_that_another_shard_keeps_hold_up_only_who_needs_them(edge: Edge
 
     assert edge.run(story, shards) == (Outcome.ACCEPTED, Outcome.DUPLICATE)
     (first,), (second,) = ([*entry[b"decide"]] for entry in edge.entries())
-    assert first["states"].keys() == {here} and second["states"].keys() == {here, there}
-    assert all(state.startswith(f"of {shard}x") for shard, state in zip((0, 3), second["states"].values(), strict=True))
+    assert first["states"].keys() == {here} and first["states"][here].startswith("of 0x") and not first["has_gap"]
+    assert second["visitors"] == [here, there] and second["states"][there].startswith("of 3x")
+    assert second["states"][here] == "" and second["has_gap"], "decided again, so from the tables"
 
     async def broken(worker: Conversions) -> Any:
         mget = worker._redis.mget
@@ -264,12 +269,149 @@ def test_touches_that_another_shard_keeps_hold_up_only_who_needs_them(edge: Edge
         reports = (
             report(other, "pixel", there),
             report(other, "pixel", here),
-            report(order, "pixel", here),  # says nothing new: nobody need be asked
-            report(order, "pixel", "new"),  # has a decision to make among all of the order's visitors
+            report(order, "pixel", here),  # says nothing new
+            report(order, "pixel", here, customer_id="k"),  # has the sale of all its visitors decided again
         )
         asked = (worker.submit(one, {}) for one in reports)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     refused, taken, known, again = edge.run(broken, shards)
-    assert isinstance(refused, NotRecorded) and isinstance(again, NotRecorded)
-    assert (taken[0], known[0]) == (Outcome.ACCEPTED, Outcome.DUPLICATE)
+    assert isinstance(refused, NotRecorded)
+    assert (taken[0], known[0], again[0]) == (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.DUPLICATE)
+    (last,) = edge.entries()[-1][b"decide"][-1:]
+    assert (last["order_id"], last["visitors"], last["has_gap"]) == (order, [here, there], True)
+
+
+def test_each_has_the_touches_as_they_were_when_it_came(edge: Edge) -> None:
+    """Two name a visitor of another shard; the first of them hangs, at a third, until the second waits with it."""
+    shards = 4
+    orders = [f"o{n}" for n in range(99) if keys.shard_of_order("shoes", f"o{n}", "sale", shards) == 0][:2]
+    visitor, slow = (
+        next(f"v{n}" for n in range(99) if keys.shard_of_visitor(f"v{n}", shards) == shard) for shard in (2, 3)
+    )
+    for shard in range(shards):
+        edge.server.redis.set(keys.ready(shard), 1)
+    second_waits = asyncio.Event()
+
+    async def story(worker: Conversions) -> Any:
+        mget, begin = worker._redis.mget, asyncio.Event()
+
+        async def hangs(*names: Any) -> Any:
+            if "{3}" in str(names[0]):
+                begin.set()
+                await second_waits.wait()
+            return await mget(*names)
+
+        worker._redis.mget = hangs
+        first = Report("shoes", orders[0], "sale", "pixel", NOW, NOW, {}, visitor, "c", slow)
+        asked = [asyncio.ensure_future(worker.submit(first, {}))]
+        await begin.wait()
+        edge.server.redis.set(keys.touches(2, "shoes", visitor), "a click" + "x" * 50 + f"{NOW - 1} " + "i" * 32)
+        asked.append(asyncio.ensure_future(worker.submit(report(orders[1], "pixel", visitor), {})))
+        recorded = worker._record
+
+        async def together(shard: int, batch: Any) -> None:
+            second_waits.set()
+            while len(batch) < 2:
+                await asyncio.sleep(0)
+                batch += worker._waiting[shard]
+                worker._waiting[shard].clear()
+            await recorded(shard, batch)
+
+        worker._record = together  # type: ignore[method-assign]
+        return [answer[0] for answer in await asyncio.gather(*asked)]
+
+    assert edge.run(story, shards) == [Outcome.ACCEPTED] * 2
+    (entry,) = edge.entries()
+    of_second, of_first = entry[b"decide"]
+    assert (of_second["order_id"], of_first["order_id"]) == (orders[1], orders[0])
+    assert of_first["states"][visitor] == "" and of_second["states"][visitor].startswith("a click")
+
+
+def test_a_report_that_waited_long_is_not_moved_to_a_click_that_came_after_it(edge: Edge) -> None:
+    """Out of a spool: the clicks of the time since are there already, and those of its own time may be gone."""
+    touch = "of alice" + "x" * 50 + f"{NOW - 1} " + "i" * 32
+    edge.server.redis.set(keys.touches(0, "shoes", "v"), touch)
+    spooled = Report("shoes", "spooled", "sale", "pixel", NOW - 3_600_000, NOW - 3_600_000, {}, "v")
+    ahead = Report("shoes", "ahead", "sale", "pixel", NOW - 2, NOW - 2, {}, "v")
+    assert edge.submit(spooled, ahead) == [Outcome.ACCEPTED] * 2
+    (entry,) = edge.entries()
+    found = [(case["ts"], case["has_gap"]) for case in entry[b"decide"]]
+    assert found == [(NOW - 3_600_000, True), (NOW - 1, False)]
+    assert [row["ts"] for row in entry[b"conversion_versions"]] == [str(NOW - 3_600_000), str(NOW - 1)]
+    assert edge.claim("spooled")["ts"] == NOW - 3_600_000
+
+
+def test_large_reports_go_to_the_log_server_a_few_at_a_time(edge: Edge) -> None:
+    """Else a list of orders with hundreds of items would hold up clicks, and time out for everyone in the batch."""
+    items = orjson.dumps([{"sku": "ä" * 100, "quantity": 1, "price": "1.0000"}] * 400).decode()
+    reports = [report(f"o{number % 4}", "api", items=items, amount=f"{number}.0000") for number in range(12)]
+    answers = edge.submit(*reports, report("small"))
+    assert answers == [Outcome.ACCEPTED] * 4 + [Outcome.CONFLICT] * 8 + [Outcome.ACCEPTED]
+    sizes = [sum(map(len, fields.values())) for _, fields in edge.server.redis.xrange(STREAM)]
+    assert len(sizes) > 4 and max(sizes) < 2 * 2**20
+    assert edge.calls[0] == "mget" and set(edge.calls[1:]) == {"script"}
+    recorded = [line["order_id"] for entry in edge.entries() for line in entry[b"reports"]]
+    assert recorded == [one.order_id for one in reports] + ["small"]
+
+
+def test_of_large_reports_too_only_those_are_taken_up_again_whose_claims_were_changed(edge: Edge) -> None:
+    items = "x" * 400_000
+    other = Edge(edge.server)
+    edge.before_script = lambda: threaded(lambda: other.submit(report("b", items=items, amount="1.0000")))
+    answers = edge.submit(
+        report("a", items=items), report("b", items=items), report("c", items=items), report("b", amount="2.0000")
+    )
+    assert answers == [Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.ACCEPTED, Outcome.CONFLICT]
+    recorded = [line["order_id"] for entry in edge.entries() for line in entry[b"reports"]]
+    assert recorded == ["b", "a", "c", "b", "b"]
+
+
+def test_where_the_log_server_goes_amid_large_reports_everyone_is_told_once_and_the_truth(edge: Edge) -> None:
+    told: list[tuple[str, Any]] = []
+
+    def goes_later() -> None:
+        edge.before_script = edge.server.kill
+
+    async def story(worker: Conversions) -> None:
+        for name in "abcd":
+            large = report(name, items=name * 400_000)
+            worker.take(large, {}, lambda answer, name=name: told.append((name, answer)))  # type: ignore[misc]
+        while len(told) < 4 or worker._at_work:
+            await asyncio.sleep(0.01)
+
+    edge.before_script = goes_later
+    edge.run(story)
+    edge.server.start()
+    (recorded,) = ([line["order_id"] for line in entry[b"reports"]] for entry in edge.entries())
+    assert recorded and [name for name, answer in told if isinstance(answer, tuple)] == recorded
+    assert [name for name, answer in told if isinstance(answer, NotRecorded)] == list("abcd")[len(recorded) :]
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_whatever_goes_wrong_nobody_waits_for_ever(edge: Edge, shards: int) -> None:
+    """A defect is no reason to try again: 503 would have a spool submit the report for ever."""
+
+    async def story(worker: Conversions) -> Any:
+        async def broken(*_: Any) -> Any:
+            raise AssertionError("a defect")
+
+        mget, worker._redis.mget = worker._redis.mget, broken
+        asked = (worker.submit(report(f"o{number}", "pixel", f"v{number}"), {}) for number in range(70))
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        worker._redis.mget = mget
+        return answers, await worker.submit(report("o"), {})
+
+    for shard in range(shards):
+        edge.server.redis.set(keys.ready(shard), 1)
+    answers, (outcome, _) = edge.run(story, shards)
+    assert all(isinstance(answer, RuntimeError) and str(answer.__cause__) == "a defect" for answer in answers)
+    assert len({id(answer) for answer in answers}) == 70
+    assert outcome == Outcome.ACCEPTED and edge.counters["conversions_unrecorded:AssertionError"] == 70
+
+
+def test_touches_that_nobody_can_read_cost_one_report(edge: Edge) -> None:
+    edge.server.redis.set(keys.touches(0, "shoes", "v"), b"\xff" * 60)
+    answers = edge.submit(report("a"), report("spoilt", "pixel", "v"), report("b"))
+    assert [answers[0], answers[2]] == [Outcome.ACCEPTED] * 2 and isinstance(answers[1], ValueError)

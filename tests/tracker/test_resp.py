@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.log_server import LogServer
+from tracker import resp
 from tracker.resp import Connection, ConnectionLost, Reply, ServerError, connect, encode
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -43,6 +44,7 @@ REPLIES: list[tuple[bytes, Reply]] = [
     (b"$0\r\n\r\n", b""),
     (b"*3\r\n+OK\r\n$3\r\n1-0\r\n:4\r\n", [b"OK", b"1-0", 4]),
     (b"*0\r\n", []),
+    (b"*4\r\n$-1\r\n$6\r\n12\r\n45\r\n$0\r\n\r\n:7\r\n", [None, b"12\r\n45", b"", 7]),
 ]
 
 
@@ -54,6 +56,20 @@ def test_replies_come_out_whole_however_the_bytes_arrive(size: int) -> None:
     for start in range(0, len(data), size):
         connection.data_received(data[start : start + size])
     assert got == [reply for _, reply in REPLIES]
+
+
+def test_of_a_long_list_nothing_is_parsed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 claims of half a megabyte took 2.2 s of processor time: longer than a call may take."""
+    parsed: list[int] = []
+    parse = resp._parse
+    monkeypatch.setattr(resp, "_parse", lambda data, start=0: parsed.append(1) or parse(data, start))
+    connection, got = Connection(), []
+    connection._waiting = [(got.append, b""), (got.append, b"")]
+    data = b"*200\r\n" + b"$100\r\n%b\r\n" % (b"x" * 100) * 200 + b"*2\r\n:1\r\n-OOM\r\n"
+    for start in range(0, len(data), 50):
+        connection.data_received(data[start : start + 50])
+    assert got[0] == [b"x" * 100] * 200 and isinstance(got[1], ServerError)
+    assert len(parsed) < 1000
 
 
 @pytest.mark.parametrize(
