@@ -137,7 +137,9 @@ def _last_entry(redis: Any, stream: str) -> int:
     """The time in ms of the last entry that the stream has ever had."""
     try:
         last: bytes = redis.xinfo_stream(stream)["last-generated-id"]
-    except ResponseError:  # there is no such stream
+    except ResponseError as error:
+        if "no such key" not in str(error):  # of a cluster that is down, nothing is known
+            raise
         return 0
     return int(last.partition(b"-")[0])
 

@@ -23,7 +23,10 @@ def connect_redis(settings: Settings, url: str) -> Any:
 
     def connect() -> Any:
         places = [urlsplit(one) for one in others]
-        nodes = [ClusterNode(place.hostname or "localhost", place.port or 6379) for place in places]
+        nodes = [
+            ClusterNode(place.hostname or "localhost", place.port or 6379)  # type: ignore[no-untyped-call]
+            for place in places
+        ]
         client = _Cluster.from_url(first, startup_nodes=nodes, **options)  # asks again where the first master is away
         client.set_retry(Retry(NoBackoff(), 0))
         return client
@@ -36,7 +39,7 @@ class _Cluster(RedisCluster):
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().execute_command(*args, **kwargs)
+            return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]
         except RedisClusterException as error:
             raise ConnectionError(str(error)) from error
 

@@ -107,9 +107,13 @@ def url(*schemes: str) -> Kind:
 
 
 def _is_whole(parts: SplitResult, of: int) -> bool:
-    """Whether nothing stands at the wrong place in one URL of so many; of several each names its host."""
+    """Whether nothing stands at the wrong place in one URL of so many; of several each names its host, and a cluster
+    has no other database than 0."""
     return (
-        parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment and (of == 1 or bool(parts.hostname))
+        parts.port != 0
+        and "@" not in parts.path + parts.query + parts.fragment
+        and (of == 1 or bool(parts.hostname))
+        and ("+cluster" not in parts.scheme or parts.path in ("", "/", "/0"))
     )
 
 

@@ -49,6 +49,7 @@ REFUSED: list[tuple[Kind, object]] = [
     (kinds.url("redis"), "redis://a:1,b:2"),
     (kinds.url("redis+cluster"), "redis+cluster://a:1,b:x"),
     (kinds.url("redis+cluster"), "redis+cluster://a:1,,b:2"),
+    (kinds.url("redis+cluster"), "redis+cluster://a:1/3"),
     (kinds.integer(0, 31), 32),
     (kinds.integer(0, 31), -1),
     (kinds.integer(0, 31), True),
