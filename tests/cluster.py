@@ -109,6 +109,7 @@ class Cluster:
             "cluster-node-timeout": "5000",  # a loaded machine must not make a server seem dead
             "cluster-require-full-coverage": "no",
             "cluster-replica-no-failover": "yes",  # tests say when
+            "repl-diskless-sync-delay": "0",
         }
         self.nodes.append(LogServer(self._binary, folder, options).start())
         return self.nodes[-1]

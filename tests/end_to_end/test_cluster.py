@@ -99,7 +99,7 @@ class Shopping:
 
     def run(self, stop: threading.Event) -> None:
         try:
-            while not stop.wait(0.005):
+            while not stop.wait(0.02):
                 with suppress(ConnectionError):  # a tracker was killed: nothing was promised
                     self._go_shopping()
         except BaseException as error:
@@ -288,7 +288,7 @@ def test_a_dead_master_costs_no_click_and_no_sale(
         assert spooled_bytes(whole) > 0
         dead.start()
         until(lambda: spooled_bytes(whole) == 0)
-        shop.go_on(shop.taken, 60)
+        shop.go_on(shop.taken, 30)
     shop.repeat_refused()
     rest(whole, cluster)
     shop.prove()
@@ -333,7 +333,7 @@ def test_a_replica_that_takes_over_is_told_what_it_never_got(
         replica.redis.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
         until(lambda: all(cluster.node_of(keys.clicks(shard)) is replica for shard in of_it))
         until(lambda: spooled_bytes(whole) == 0, 60)
-        shop.go_on(shop.taken, 60)
+        shop.go_on(shop.taken, 30)
     shop.repeat_refused()
     for order, click_id in unheard.orders.items():
         assert sell(whole, key, order, click_id) == 202
