@@ -75,12 +75,20 @@ class Cluster:
             node.redis.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(taker))
         return count
 
+    def hand_over_slot(self, slot: int, giver: LogServer, taker: LogServer) -> None:
+        """Move a slot as Valkey 9 does by itself: as a whole, and writes wait for a moment at the end."""
+        giver.redis.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", self.id_of(taker))
+        until(lambda: self._owner(slot) == self.port(taker))
+
     def node_of(self, key: str) -> LogServer:
         """The master that holds a key."""
-        slot = key_slot(key.encode())
+        port = self._owner(key_slot(key.encode()))
+        return next(node for node in self.nodes if self.port(node) == port)
+
+    def _owner(self, slot: int) -> int:
+        """The port of a slot's master, as the first server knows it."""
         ranges = self.nodes[0].redis.execute_command("CLUSTER", "SLOTS")
-        owner = next(part[2] for part in ranges if part[0] <= slot <= part[1])
-        return next(node for node in self.nodes if self.port(node) == owner[1])
+        return int(next(part[2][1] for part in ranges if part[0] <= slot <= part[1]))
 
     def stop(self) -> None:
         if self._client is not None:
