@@ -1,13 +1,14 @@
 """The log server for threads that may wait, but not for ever. Called by the engine and the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import sha1
 from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ConnectionError, RedisClusterException
+from redis.exceptions import ConnectionError, NoScriptError, RedisClusterException
 from redis.retry import Retry
 
 from schemas.log_url import server_urls
@@ -34,6 +35,21 @@ def connect_redis(settings: Settings, url: str) -> Any:
     return _Unconnected(connect)
 
 
+class _Script:
+    """A script that is given to the server that lacks it: redis-py's own gives it to all, of which some may be away."""
+
+    def __init__(self, client: Any, text: str) -> None:
+        self._client = client
+        self._text = text
+        self._digest = sha1(text.encode()).hexdigest()
+
+    def __call__(self, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        try:
+            return self._client.evalsha(self._digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return self._client.eval(self._text, len(keys), *keys, *args)
+
+
 class _Cluster(RedisCluster):
     """Fails as the client of one server does where it cannot make out the cluster."""
 
@@ -42,6 +58,9 @@ class _Cluster(RedisCluster):
             return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]
         except RedisClusterException as error:
             raise ConnectionError(str(error)) from error
+
+    def register_script(self, script: Any) -> Any:
+        return _Script(self, script)
 
 
 class _Unconnected:

@@ -41,8 +41,10 @@ def is_noted(info: bytes, noted: bytes | None) -> bool:
 
 
 def servers(redis: Any, *, with_replicas: bool = False) -> list[Any]:
-    """A client for each server of the log: the one, or the masters of a cluster."""
+    """A client for each server of the log: the one, or the masters of a cluster; with replicas, those it has now."""
     if not hasattr(redis, "get_primaries"):
         return [redis]
+    if with_replicas:  # of one that is gone the client does not hear by itself
+        redis.nodes_manager.initialize()
     nodes = redis.get_nodes() if with_replicas else redis.get_primaries()
     return [redis.get_redis_connection(node) for node in nodes]

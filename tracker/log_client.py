@@ -1,5 +1,7 @@
 """redis-py's asynchronous client of the log server, for what waits for nobody's click. Called by app.py."""
 
+from collections.abc import Sequence
+from hashlib import sha1
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -7,7 +9,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, RedisClusterException, TimeoutError
+from redis.exceptions import ConnectionError, NoScriptError, RedisClusterException, TimeoutError
 
 from schemas.log_url import server_urls
 from schemas.settings import Settings
@@ -38,6 +40,21 @@ async def memory_of_servers(redis: Any) -> list[dict[str, Any]]:
     return [found] if "used_memory" in found else list(found.values())
 
 
+class _Script:
+    """A script that is given to the server that lacks it: redis-py's own gives it to all, of which some may be away."""
+
+    def __init__(self, client: Any, text: str) -> None:
+        self._client = client
+        self._text = text
+        self._digest = sha1(text.encode()).hexdigest()
+
+    async def __call__(self, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        try:
+            return await self._client.evalsha(self._digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self._client.eval(self._text, len(keys), *keys, *args)
+
+
 class _Cluster(RedisCluster):
     """Fails as the client of one server does where it cannot make out the cluster."""
 
@@ -48,6 +65,9 @@ class _Cluster(RedisCluster):
             for asked in self.nodes_manager.get_nodes_by_server_type("primary")[:1]:
                 self.nodes_manager.move_node_to_end_of_cached_nodes(asked.name)
             raise
+
+    def register_script(self, script: Any) -> Any:
+        return _Script(self, script)
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -15,11 +15,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from redis.cluster import RedisCluster
 from redis.crc import key_slot
 
+import console.log_client
+import tracker.log_client
 from console.bootstrap import UnsafeLogServer, check_durability
 from console.embedded import binary
 from schemas import keys
+from schemas.settings import Settings
 from tests.chaos.proof import spooled_bytes, wait_until_at_rest
 from tests.cluster import SHARDS, Cluster, until
 from tests.system import System
@@ -245,6 +249,12 @@ def test_of_an_unsafe_cluster_the_server_is_named(cluster: Cluster) -> None:
     unsafe.redis.config_set("appendfsync", "always")
 
 
+def test_a_call_that_failed_is_not_repeated(cluster: Cluster) -> None:
+    """It may have been done all the same."""
+    for connect in (console.log_client.connect_redis, tracker.log_client.connect_redis):
+        assert connect(Settings(), cluster.url).retry.get_retries() == 0
+
+
 def test_a_new_start_goes_on_where_the_last_one_ended(whole: System, cluster: Cluster, key: str) -> None:
     """Links work while the whole cluster is away."""
     click_id, visitor = whole.click("/c/boots")
@@ -290,6 +300,8 @@ def test_a_dead_master_costs_no_click_and_no_sale(
         whole.kill("tracker-0")
         shop.go_on(shop.refused, 5)
         shop.go_on(shop.taken, 10)  # on the other masters
+        (whole.folder / "dan.toml").write_text('[[affiliate]]\nid = "dan"\nname = "Dan"\n')
+        assert not whole.run("apply", str(whole.folder / "dan.toml")).stderr  # the new tracker knows him at once
         assert spooled_bytes(whole) > 0
         dead.start()
         until(lambda: spooled_bytes(whole) == 0)
@@ -330,6 +342,7 @@ def test_a_replica_that_takes_over_is_told_what_it_never_got(
     with shopping(whole, key, "unheard", visitors) as unheard:
         unheard.go_on(unheard.taken, 30)
     rest(whole, cluster)
+    idle = RedisCluster.from_url(f"redis://127.0.0.1:{cluster.port(cluster.nodes[0])}")
     epochs = [cluster.redis.get(keys.ready(shard)) for shard in range(SHARDS)]
     with shopping(whole, key, "failover", visitors) as shop:
         master.kill()
@@ -345,6 +358,8 @@ def test_a_replica_that_takes_over_is_told_what_it_never_got(
     rest(whole, cluster)
     unheard.prove()
     shop.prove()
+    check_durability(idle, accept_loss=False)  # does not ask the one that it knew and that is dead
+    idle.close()
     anew = [cluster.redis.get(keys.ready(shard)) for shard in range(SHARDS)]
     assert [shard for shard in range(SHARDS) if anew[shard] != epochs[shard]] == of_it
     assert [shard for shard in range(SHARDS) if cluster.redis.exists(keys.gap(shard))] == of_it
