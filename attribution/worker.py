@@ -78,13 +78,13 @@ class Worker:
         self.counters = Counter() if counters is None else counters
         self._record = redis.register_script(_RECORD)
         self._last_seq = 0
-        self._run = ""
+        self._runs: dict[keys.Place, str] = {}
         self._known = Known(store, catalog)
         self._goals = Goals(store)
 
     def start(self) -> bool:
         """Take the role; True when held. Decisions go on behind the last position given out."""
-        self._run = known_run(self._redis)
+        self._runs = {place: known_run(self._redis, place) for place in keys.places(self._shards)}
         if not self._lease.acquire():
             return False
         self._goals.reload(self._unloaded_goals())
@@ -106,7 +106,7 @@ class Worker:
             position, unsure = self._redis.hmget(keys.positions(stream), ROLE, keys.UNSURE)
             entries = self._next_entries(stream, position or b"0-0")
             if entries:
-                if self._run != known_run(self._redis):  # the client has connected to it anew without a word
+                if self._runs[shard] != known_run(self._redis, shard):  # the client has connected to it anew, unsaid
                     raise Restarted("the log server has started anew")
                 is_sure = position is not None and keys.entry_order(entries[0][0]) > keys.entry_order(unsure or "0-0")
                 self._follow_entities()

@@ -31,6 +31,7 @@ from console.rebuilds import Rebuilds
 from console.replays import Refused, Replays
 from console.tables import Tables
 from schemas import keys
+from schemas.log_server import servers
 from schemas.projection import MARK
 from schemas.settings import Settings
 
@@ -106,10 +107,11 @@ class Admin:
         problems = [] if self._is_ready() else ["log server: claims not known yet, or not reachable"]
         now = time.time_ns() // 1_000_000
         try:
-            seconds, microseconds = self._redis.time()
-            offset = abs(seconds * 1000 + microseconds // 1000 - now)
-            if offset > _CLOCK_OFFSET_MS_MAX:
-                problems.append(f"clock: {offset} ms from the log server's")
+            for server in servers(self._redis):
+                seconds, microseconds = server.time()
+                offset = abs(seconds * 1000 + microseconds // 1000 - _now())
+                if offset > _CLOCK_OFFSET_MS_MAX:
+                    problems.append(f"clock: {offset} ms from the log server's")
         except Exception as error:
             problems.append(f"log server: {type(error).__name__}")
         found = beats(self._settings.data.dir)

@@ -8,14 +8,14 @@ tables meanwhile. Clicks flow all the time. Called by the engine, about once a s
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
 from redis.exceptions import ResponseError
 
 from schemas import keys
-from schemas.log_server import started
+from schemas.log_server import servers, started
 from schemas.projection import MARK
 from schemas.reversals import reversal_content
 
@@ -49,34 +49,38 @@ class Keeper:
         self._client = client
         self._shards = shards
         self._accept_loss = accept_loss
-        self._server = ""
+        self._is_checked = False
 
     def keep(self) -> bool:
         """Look at the log server; True when it had to be told something. Raises UnsafeLogServer, and what the stores
         raise: then it is not ready, and this is to be called again."""
-        server = started(self._redis)
-        if server != self._server:  # it is new to us, or has started anew
+        found = {place: started(self._redis, place) for place in keys.places(self._shards)}
+        new = {place: run for place, (run, noted) in found.items() if run != noted}
+        if new or not self._is_checked:
             check_version(self._redis)
             check_durability(self._redis, self._accept_loss)
-            if has_gone_back(self._redis, self._client, self._shards):
-                for shard in range(self._shards):
+            self._is_checked = True
+        for run in set(new.values()):  # a server that is new here, or has started anew: it is older as a whole
+            shards = [place for place in new if new[place] == run and isinstance(place, int)]
+            if has_gone_back(self._redis, self._client, shards):
+                for shard in shards:
                     self._redis.delete(keys.ready(shard))
-        self._server = server
+        if keys.ENTITY_PLACE in new:
+            _restore_entities(self._redis, self._client)
         is_told = not is_ready(self._redis, self._shards)
         if is_told:
             bootstrap(self._redis, self._client, self._shards)
-        for shard in range(self._shards):
-            if self._redis.get(keys.server(shard)) != server.encode():
-                self._redis.set(keys.server(shard), server)
+        for place, run in new.items():
+            self._redis.set(keys.server(place), run)
         return is_told
 
 
 def check_version(redis: Any) -> None:
     """Refuse a server that lacks what our scripts and streams need. Raises UnsafeLogServer with what is needed."""
-    info = redis.info("server")
-    for server in [info] if "run_id" in info else info.values():  # of a cluster, one for each node
-        name, least = ("valkey", (7, 2)) if "valkey_version" in server else ("redis", (6, 2))
-        found = str(server.get(f"{name}_version", "of no known version"))
+    for server in servers(redis, with_replicas=True):
+        info = server.info("server")
+        name, least = ("valkey", (7, 2)) if "valkey_version" in info else ("redis", (6, 2))
+        found = str(info.get(f"{name}_version", "of no known version"))
         numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:2])
         if numbers < least:
             wanted = "Redis 6.2 or later, or Valkey 7.2 or later"
@@ -84,17 +88,25 @@ def check_version(redis: Any) -> None:
 
 
 def check_durability(redis: Any, accept_loss: bool) -> None:
-    """Refuse a server that can lose what it acknowledged. Raises UnsafeLogServer with what to change."""
+    """Refuse a server that can lose what it acknowledged; of a cluster every one, as replicas may take over. Raises
+    UnsafeLogServer with what to change."""
     if accept_loss:
         return
     wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-    try:
-        found = {name: redis.config_get(name).get(name) for name in wanted}
-    except ResponseError as error:
-        raise UnsafeLogServer(f"the log server does not show its configuration ({error}); {_how()}") from error
-    wrong = [f"{name} is {found[name]}, must be {value}" for name, value in wanted.items() if found[name] != value]
-    if wrong:
-        raise UnsafeLogServer(f"the log server can lose acknowledged events: {'; '.join(wrong)}; {_how()}")
+    for server in servers(redis, with_replicas=True):
+        try:
+            found = {name: server.config_get(name).get(name) for name in wanted}
+        except ResponseError as error:
+            raise UnsafeLogServer(f"the log server does not show its configuration ({error}); {_how()}") from error
+        wrong = [f"{name} is {found[name]}, must be {value}" for name, value in wanted.items() if found[name] != value]
+        if wrong:
+            raise UnsafeLogServer(f"{_name(server)} can lose acknowledged events: {'; '.join(wrong)}; {_how()}")
+
+
+def _name(server: Any) -> str:
+    """Which one of a cluster; without its password."""
+    where = server.get_connection_kwargs()
+    return f"the log server {where['host']}:{where['port']}" if "port" in where else "the log server"
 
 
 def _how() -> str:
@@ -106,9 +118,10 @@ def is_ready(redis: Any, shards: int) -> bool:
     return all(redis.exists(keys.ready(shard)) for shard in range(shards))
 
 
-def has_gone_back(redis: Any, client: Any, shards: int) -> bool:
-    """Whether the tables have entries of this epoch that the log server never gave: its data are an older copy."""
-    for shard in range(shards):
+def has_gone_back(redis: Any, client: Any, shards: Iterable[int]) -> bool:
+    """Whether the tables have entries of this epoch that the log server never gave to one of these shards, which are
+    all on it: its data are an older copy."""
+    for shard in shards:
         epoch = int(redis.get(keys.ready(shard)) or 0)
         for stream_of, table, is_later in _LATER:
             stream = stream_of(shard)
@@ -124,18 +137,22 @@ def _last_entry(redis: Any, stream: str) -> int:
     """The time in ms of the last entry that the stream has ever had."""
     try:
         last: bytes = redis.xinfo_stream(stream)["last-generated-id"]
-    except ResponseError:  # there is no such stream
+    except ResponseError as error:
+        if "no such key" not in str(error):  # of a cluster that is down, nothing is known
+            raise
         return 0
     return int(last.partition(b"-")[0])
 
 
 def bootstrap(redis: Any, client: Any, shards: int) -> None:
-    """Tell a log server that is not ready entities and claims, then mark it ready in a new epoch. Safe to repeat."""
+    """Tell a log server that is not ready entities and claims, then mark it ready in a new epoch. Of a cluster this is
+    about the shards that are not ready. Safe to repeat."""
+    wanting = [shard for shard in range(shards) if not redis.exists(keys.ready(shard))]
     _restore_entities(redis, client)
-    _restore_claims(redis, client, shards)
+    _restore_claims(redis, client, shards, wanting)
     had_clicks = client.query("SELECT count() > 0 FROM clicks").result_rows[0][0]
     epoch = max(client.query(f"SELECT max(epoch) FROM {table}").result_rows[0][0] for table in _TABLES)
-    for shard in range(shards):
+    for shard in wanting:
         if had_clicks:
             redis.set(keys.gap(shard), "the log server had lost its state", px=keys.GAP_TTL_MS)
         last = redis.xrevrange(keys.conversions(shard), count=1)
@@ -156,12 +173,13 @@ def _restore_entities(redis: Any, client: Any) -> None:
     redis.hset(keys.PROJECTION, MARK, f"{position} {mark.partition(' ')[2]}")
 
 
-def _restore_claims(redis: Any, client: Any, shards: int) -> None:
-    """While no marker is there nobody else writes claims: what is read may be written."""
+def _restore_claims(redis: Any, client: Any, shards: int, wanting: Sequence[int]) -> None:
+    """While a shard's marker is not there nobody else writes its claims: what is read may be written."""
     for claims in _in_parts(client, "SELECT program, order_id, goal, argMax(claim, revision) FROM conversion_versions"):
         stored = {
-            keys.claim(keys.shard_of_order(program, order, goal, shards), program, order, goal): claim
+            keys.claim(shard, program, order, goal): claim
             for program, order, goal, claim in claims
+            if (shard := keys.shard_of_order(program, order, goal, shards)) in wanting
         }
         known = _each(redis, "get", [(key,) for key in stored])
         lacking = [
@@ -177,7 +195,8 @@ def _restore_claims(redis: Any, client: Any, shards: int) -> None:
         for program, order, goal, id, amount, items, reason in rows:
             shard = keys.shard_of_order(program, order, goal, shards)
             content = reversal_content(None if amount is None else f"{amount:.4f}", items, reason)
-            sets.append((keys.reversal(shard, program, order, goal, id), content))
+            if shard in wanting:
+                sets.append((keys.reversal(shard, program, order, goal, id), content))
         _each(redis, "set", sets)
 
 

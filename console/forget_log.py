@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from console.forget_tables import Sale, customer_texts, forgotten_claim
 from console.replays import Refused, stream_ends, wait_for_reader
 from schemas import keys
+from schemas.log_server import servers
 from tracker.loader import streams
 from tracker.reports import decode_claim
 
@@ -38,9 +39,9 @@ class Log:
         self._replace = redis.register_script(_REPLACE_CLAIM)
 
     def now(self) -> int:
-        """The log server's time, ms."""
-        seconds, microseconds = self._redis.time()
-        return int(seconds * 1000 + microseconds // 1000)
+        """The log server's time, ms; of several the latest."""
+        times = [server.time() for server in servers(self._redis)]
+        return max(int(seconds * 1000 + microseconds // 1000) for seconds, microseconds in times)
 
     def forget_touches(self, visitors: Sequence[str], program: str) -> int:
         """Remove the touches of these visitors; how many states there were."""
@@ -91,36 +92,43 @@ class Log:
             self._redis.xtrim(stream.name, minid=f"{milliseconds}-{sequence + 1}", approximate=False)
 
     def rewrite(self) -> str:
-        """Write the append-only file anew; why that could not be done, '' where it was.
+        """Write the append-only file anew, of a cluster those of all servers; why that could not be done, '' where it
+        was.
 
         As commands: a snapshot would keep, unread, entries that were trimmed beside others.
         """
-        try:
-            preamble = self._redis.config_get("aof-use-rdb-preamble").get("aof-use-rdb-preamble", "yes")
-            self._redis.config_set("aof-use-rdb-preamble", "no")
-        except ResponseError as error:
-            return f"the log server does not take CONFIG ({error}): have its append-only file rewritten"
-        try:
-            return self._rewrite()
-        finally:
-            with suppress(RedisError):
-                self._redis.config_set("aof-use-rdb-preamble", preamble)
+        problems = [_rewrite_as_commands(server) for server in servers(self._redis, with_replicas=True)]
+        return "; ".join(dict.fromkeys(problem for problem in problems if problem))
 
-    def _rewrite(self) -> str:
-        if not self._redis.info("persistence").get("aof_enabled"):
-            return ""
-        is_ours = False
-        for _ in range(_REWRITE_LOOKS_MAX):
-            info = self._redis.info("persistence")
-            is_busy = info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]
-            if not is_busy and is_ours:
-                is_good = info["aof_last_bgrewrite_status"] == "ok"
-                return "" if is_good else "the log server could not rewrite its append-only file: see its log"
-            if not is_busy:
-                self._redis.bgrewriteaof()
-                is_ours = True
-            time.sleep(_LOOK_AGAIN_SECONDS)
-        return "the log server is still rewriting its append-only file"
+
+def _rewrite_as_commands(server: Any) -> str:
+    try:
+        preamble = server.config_get("aof-use-rdb-preamble").get("aof-use-rdb-preamble", "yes")
+        server.config_set("aof-use-rdb-preamble", "no")
+    except ResponseError as error:
+        return f"the log server does not take CONFIG ({error}): have its append-only file rewritten"
+    try:
+        return _rewrite(server)
+    finally:
+        with suppress(RedisError):
+            server.config_set("aof-use-rdb-preamble", preamble)
+
+
+def _rewrite(server: Any) -> str:
+    if not server.info("persistence").get("aof_enabled"):
+        return ""
+    is_ours = False
+    for _ in range(_REWRITE_LOOKS_MAX):
+        info = server.info("persistence")
+        is_busy = info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]
+        if not is_busy and is_ours:
+            is_good = info["aof_last_bgrewrite_status"] == "ok"
+            return "" if is_good else "the log server could not rewrite its append-only file: see its log"
+        if not is_busy:
+            server.bgrewriteaof()
+            is_ours = True
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return "the log server is still rewriting its append-only file"
 
 
 def needles(visitors: Sequence[str], click_ids: Sequence[str], customer: str) -> list[bytes]:

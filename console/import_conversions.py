@@ -156,7 +156,8 @@ async def _run(
     settings: Settings, summary: Summary, read: Callable[[str], RowsRead], is_skipping: bool, results: Rows
 ) -> None:
     from console.import_job import Job
-    from tracker.app import connect_redis, steady_clock
+    from tracker.app import steady_clock
+    from tracker.log_client import connect_redis
 
     patient = replace(settings, redis=replace(settings.redis, timeout_ms=_TIMEOUT_MS))
     redis = connect_redis(patient, embedded.url(settings))

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from schemas import keys
+from schemas.log_server import servers
 from tracker.loader import streams
 
 
@@ -73,7 +74,7 @@ class Metrics:
                 lag.add_metric([stream.name], max(0.0, time.time() - since))
             for shard in range(self._shards):
                 gaps.add_metric([str(shard)], redis.exists(keys.gap(shard)))
-            memory.add_metric([], redis.info("memory")["used_memory"])
+            memory.add_metric([], sum(server.info("memory")["used_memory"] for server in servers(redis)))
         except Exception:
             return
         yield from (entries, lag, gaps, memory)

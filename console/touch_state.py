@@ -26,7 +26,7 @@ from console.bootstrap import is_ready
 from console.replays import Refused, stream_ends, wait_for_reader
 from schemas import keys
 from schemas.failpoints import failpoint
-from schemas.log_server import started
+from schemas.log_server import servers, started
 from schemas.projection import Projection
 from tracker.links import Route, duplicate_key, greatest_windows
 
@@ -94,20 +94,23 @@ class Rebuild:
         self._merge = redis.register_script(_MERGE)
         self._remove_gap = redis.register_script(_REMOVE_GAP)
         self._windows: dict[str, int] = {}
-        self._server = ""
+        self._runs: list[str] = []
         self.tally = Tally()
 
     def begin(self) -> None:
         """Steps 1 and 2. Raises Refused, and what the stores raise."""
         if not is_ready(self._redis, self._shards):
             raise Refused(503, "log_server_not_ready", "the log server does not know its claims yet; try again")
-        self._server = started(self._redis)
+        self._runs = self._started()
         self._windows = _windows(self._redis)
         for shard in range(self._shards):
             if self._redis.set(keys.gap(shard), self._mark, xx=True, keepttl=True):
                 self.tally.gaps.append(shard)
         clicks = [keys.clicks(shard) for shard in range(self._shards)]
         wait_for_reader(self._redis, stream_ends(self._redis, clicks), "loader")
+
+    def _started(self) -> list[str]:
+        return [started(self._redis, shard)[0] for shard in range(self._shards)]
 
     def steps(self) -> Iterator[Tally]:
         """Steps 3 and 4: how far it is after each slice, and last how it ended. Raises what the stores raise."""
@@ -207,7 +210,7 @@ class Rebuild:
         tally.of = tally.clicks
         if tally.problem:
             return
-        if started(self._redis) != self._server:
+        if self._started() != self._runs:
             tally.problem = STARTED_ANEW
             return
         known = self._windows
@@ -243,8 +246,7 @@ def _windows(redis: Any) -> dict[str, int]:
 
 def may_grow(redis: Any, share: float) -> bool:
     """Whether touch state is within its share of the log server's memory, which is what the edge goes by too."""
-    info = redis.info("memory")
-    nodes = [info] if "used_memory" in info else info.values()
+    nodes = [server.info("memory") for server in servers(redis)]
     return all(
         not (most := node["maxmemory"] or node.get("total_system_memory", 0)) or node["used_memory"] < most * share
         for node in nodes

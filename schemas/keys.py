@@ -7,6 +7,16 @@ Called by whoever talks to Redis.
 
 from zlib import crc32
 
+Place = int | str
+"""What is on one server of a cluster together: a shard, or `ENTITY_PLACE`."""
+
+ENTITY_PLACE = "e"
+
+
+def places(shards: int) -> list[Place]:
+    """Every place of the log."""
+    return [*range(shards), ENTITY_PLACE]
+
 
 def shard_of_visitor(visitor: str, shards: int) -> int:
     """The shard that keeps a visitor's clicks and touches."""
@@ -89,9 +99,9 @@ def ready(shard: int) -> str:
     return f"lc{{{shard}}}:ready"
 
 
-def server(shard: int | str) -> str:
+def server(place: Place) -> str:
     """The run of the log server that the engine has looked at: one from an older copy of its data has another."""
-    return f"lc{{{shard}}}:server"
+    return f"lc{{{place}}}:server"
 
 
 ENTITIES = "lc{e}:entities"

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NewType
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from schemas.durations import parse_duration
+from schemas.log_url import server_urls
 from schemas.problems import listed
 from schemas.terms import KEYS
 
@@ -93,9 +94,9 @@ def url(*schemes: str) -> Kind:
 
     def read(value: object) -> str:
         written: str = plain.read(value)
+        urls = server_urls(written)
         try:
-            parts = urlsplit(written)
-            is_whole = parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment
+            is_whole = all(_is_whole(urlsplit(one), len(urls)) for one in urls)
         except ValueError:
             is_whole = False
         if not is_whole:
@@ -103,6 +104,17 @@ def url(*schemes: str) -> Kind:
         return written
 
     return Kind(accepted, read)
+
+
+def _is_whole(parts: SplitResult, of: int) -> bool:
+    """Whether nothing stands at the wrong place in one URL of so many; of several each names its host, and a cluster
+    has no other database than 0."""
+    return (
+        parts.port != 0
+        and "@" not in parts.path + parts.query + parts.fragment
+        and (of == 1 or bool(parts.hostname))
+        and ("+cluster" not in parts.scheme or parts.path in ("", "/", "/0"))
+    )
 
 
 def integer(least: int, most: int) -> Kind:

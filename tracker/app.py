@@ -17,15 +17,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import uvicorn
 import uvloop
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from schemas import keys
@@ -40,6 +35,7 @@ from tracker.conversions import Conversions
 from tracker.explain import Explanations
 from tracker.links import Links
 from tracker.log import Limits, Log
+from tracker.log_client import connect_redis, memory_of_servers
 from tracker.rates import Rates
 from tracker.redirect import Redirect
 from tracker.server import HttpLimits, ShortRequest, click_protocol, sweep
@@ -74,15 +70,6 @@ def steady_clock(now_ms: Callable[[], int], monotonic_ms: Callable[[], int]) -> 
         return last
 
     return clock
-
-
-def connect_redis(settings: Settings, url: str) -> Any:
-    """redis-py's client, told not to wait: its defaults stall for seconds on a dead server."""
-    timeout = settings.redis.timeout_ms / 1000
-    options: dict[str, Any] = {"socket_timeout": max(timeout, 1.0), "socket_connect_timeout": timeout}
-    if "+cluster" in url:
-        return RedisCluster.from_url(url.replace("+cluster", ""), **options)
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
 
 
 class Worker:
@@ -213,13 +200,12 @@ class Worker:
         """For ever: let touch state grow only within its share of the log server's memory."""
         share = self.settings.redis.state_budget_percent / 100
         while True:
-            try:
-                info = await self.redis.info("memory")
-                info = next(iter(info.values())) if "used_memory" not in info else info
-                most = info["maxmemory"] or info.get("total_system_memory", 0)
-                self._may_grow = not most or info["used_memory"] < most * share
-            except (RedisError, OSError, TimeoutError):
-                pass
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                self._may_grow = all(
+                    not (most := found["maxmemory"] or found.get("total_system_memory", 0))
+                    or found["used_memory"] < most * share
+                    for found in await memory_of_servers(self.redis)
+                )
             await asyncio.sleep(1)
 
     async def beat(self) -> None:

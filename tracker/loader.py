@@ -65,6 +65,11 @@ class Stream(NamedTuple):
     shard: int
     readers: tuple[str, ...]
 
+    @property
+    def place(self) -> keys.Place:
+        """Where it is: entities go with the first shard, but have a place of their own."""
+        return keys.ENTITY_PLACE if self.name == keys.ENTITIES else self.shard
+
 
 Group = tuple[str, str]
 """A table and a month of receipt: one insert each, so that each is one block of one partition."""
@@ -118,13 +123,13 @@ class Loader:
         self._ack = redis.register_script(_ACK)
         self._careful_until: dict[str, str] = {}
         self._epochs: dict[int, int] = {}
-        self._run = ""
+        self._runs: dict[keys.Place, str] = {}
         self.is_behind = False
         self.counters = counters
 
     def start(self) -> bool:
         """Take the role; True when held. Then everything up to the present ends of the streams is compared."""
-        self._run = known_run(self._redis)
+        self._runs = {place: known_run(self._redis, place) for place in {stream.place for stream in self._streams}}
         if not self._lease.acquire():
             return False
         self.be_careful()
@@ -153,7 +158,7 @@ class Loader:
         batch = self._next_batch(stream, "0-0" if position is None else position.decode())
         if batch is None:
             return 0
-        if self._run != known_run(self._redis):  # the client has connected to it anew without a word
+        if self._runs[stream.place] != known_run(self._redis, stream.place):  # the client has connected anew, unsaid
             raise Restarted("the log server has started anew")
         careful_until = self._careful_until.get(stream.name)
         is_watched = careful_until is not None and keys.entry_order(batch.first) <= keys.entry_order(careful_until)

@@ -9,8 +9,11 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from schemas.log_url import server_urls
 
 Reply = bytes | int | list["bytes | int | None"] | Exception | None
 OnReply = Callable[[Reply], None]
@@ -194,8 +197,17 @@ def _all_or_error(replies: list[Any]) -> Reply:
 
 
 async def connect(url: str, key: str, timeout_seconds: float) -> Connection:
-    """Connect to the server that holds `key`, following one MOVED. Raises OSError, ServerError, ConnectionLost,
-    TimeoutError."""
+    """Connect to the server that holds `key`: of a cluster, each of those that the URL names is asked until one leads
+    there. Raises OSError, ServerError, ConnectionLost, TimeoutError."""
+    *others, last = server_urls(url)
+    for one in others:
+        with suppress(OSError, ServerError, ConnectionLost, TimeoutError):
+            return await _follow(one, key, timeout_seconds)
+    return await _follow(last, key, timeout_seconds)
+
+
+async def _follow(url: str, key: str, timeout_seconds: float) -> Connection:
+    """By way of one server, following one MOVED."""
     async with asyncio.timeout(timeout_seconds):
         try:
             return await _open(url, key, None)
@@ -203,7 +215,7 @@ async def connect(url: str, key: str, timeout_seconds: float) -> Connection:
             if not str(error).startswith("MOVED "):
                 raise
             host, _, port = str(error).split()[2].rpartition(":")
-            return await _open(url, key, (host.strip("[]"), int(port)))
+            return await _open(url, key, (host.strip("[]") or urlsplit(url).hostname or "localhost", int(port)))
 
 
 async def _open(url: str, key: str, moved_to: tuple[str, int] | None) -> Connection:

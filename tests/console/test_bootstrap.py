@@ -85,7 +85,7 @@ def test_a_fresh_installation_is_ready_in_the_first_epoch_and_lacks_nothing(log_
     run = log_server.redis.info("server")["run_id"].encode()
     assert {key: log_server.redis.get(key) for key in log_server.redis.keys("*")} == {
         **{keys.ready(shard).encode(): b"1" for shard in range(2)},
-        **{keys.server(shard).encode(): run for shard in range(2)},
+        **{keys.server(place).encode(): run for place in keys.places(2)},
     }
 
 
@@ -113,7 +113,7 @@ def test_a_server_that_came_back_from_an_older_copy_is_told_what_it_has_forgotte
         bench.clicks(bench.click(1))
         bench.decide()
         keeper = Keeper(server.redis, tables, 1, False)
-        assert not keeper.keep() and not has_gone_back(server.redis, tables, 1)
+        assert not keeper.keep() and not has_gone_back(server.redis, tables, [0])
         server.copy_to(tmp_path / "copy")
         time.sleep(0.01)
         bench.sale("both", "v", received=5, amount="1.0000")
@@ -125,7 +125,7 @@ def test_a_server_that_came_back_from_an_older_copy_is_told_what_it_has_forgotte
         server.folder, server._client = tmp_path / "copy", None
         bench.redis = server.start().redis
         assert len(bench.redis.keys("lc{0}:o:*")) == 1
-        assert has_gone_back(server.redis, tables, 1)
+        assert has_gone_back(server.redis, tables, [0])
         assert Keeper(server.redis, tables, 1, False).keep()
         assert {key: server.redis.get(key) for key in server.redis.keys("lc{0}:o:*")} == before
         assert server.redis.get(keys.ready(0)) == b"2" and server.redis.exists(keys.gap(0))
@@ -136,14 +136,14 @@ def test_a_server_that_came_back_from_an_older_copy_is_told_what_it_has_forgotte
 
 
 def test_lost_clicks_alone_show_that_a_server_went_back(bench: Bench) -> None:
-    assert not has_gone_back(bench.redis, bench.tables, 4)
+    assert not has_gone_back(bench.redis, bench.tables, range(4))
     for stream in (keys.clicks(0), keys.credits(1), keys.conversions(2)):
         kept = bench.redis.dump(stream)
         bench.redis.delete(stream)
         if kept is not None:
-            assert has_gone_back(bench.redis, bench.tables, 4), stream
+            assert has_gone_back(bench.redis, bench.tables, range(4)), stream
             bench.redis.restore(stream, 0, kept)
-    assert not has_gone_back(bench.redis, bench.tables, 4)
+    assert not has_gone_back(bench.redis, bench.tables, range(4))
 
 
 def test_a_server_that_started_anew_is_looked_at_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class Bench:
     def recorded(self) -> list[tuple[str, str]]:
         """Order ids and outcomes of the reports in the log."""
         entries = [entry for shard in range(SHARDS) for entry in self.redis.xrange(keys.conversions(shard))]
-        reports = [orjson.loads(fields[b"reports"]) for _, fields in entries]
+        reports = [orjson.loads(line) for _, fields in entries for line in fields[b"reports"].split(b"\n")]
         return [(report["order_id"], report["outcome"]) for report in reports]
 
 

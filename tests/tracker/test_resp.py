@@ -234,6 +234,37 @@ def test_a_moved_key_is_followed_to_its_server(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
+def test_of_a_cluster_the_next_server_is_asked_where_one_does_not_answer() -> None:
+    """One is gone, one hangs; what the last says is believed, even that the key is on a server with no name of its
+    own."""
+
+    async def test() -> None:
+        async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            port = writer.get_extra_info("sockname")[1]
+            while await reader.read(1000):
+                writer.write(b":0\r\n" if port == ports[2] else b"-MOVED 7 :%d\r\n" % ports[2])
+
+        servers = [await asyncio.start_server(one, "127.0.0.1", 0) for one in (hang, answer, answer)]
+        ports = [server.sockets[0].getsockname()[1] for server in servers]
+        with socket.socket() as gone:
+            gone.bind(("127.0.0.1", 0))
+            named = [gone.getsockname()[1], ports[0], ports[1]]
+            url = "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in named)
+            connection = await connect(url, "k", 0.3)
+            assert connection.is_open
+            connection.abandon()
+            with pytest.raises(TimeoutError):
+                await connect(url.rpartition(",")[0], "k", 0.05)
+        for server in servers:
+            server.close()
+
+    asyncio.run(test())
+
+
 def test_probing_a_frozen_server_leaves_no_socket_open(log_server: LogServer) -> None:
     """Four probes a second over a long freeze would use up the process's files."""
 

@@ -16,14 +16,16 @@ from schemas.projection import Projection, version_line
 from schemas.settings import Settings
 from schemas.terms import parse_versions
 from tests.clicks import click, click_id, refusal
-from tracker import conversions, loader
+from tracker import loader
 from tracker.click_id import ClickIds
 from tracker.links import Links
 from tracker.log import Event
 from tracker.rates import Rates
 from tracker.reader import seen_in
 from tracker.redirect import Redirect
-from tracker.reports import Report, merge
+from tracker.report_fields import FieldError
+from tracker.report_rows import conversion_line, problem_line, report_line, reversal_line
+from tracker.reports import Report, encode_claim, merge
 from tracker.rows import ID_OF, IGNORED_FIELDS, Splicer, place_of, row_id
 
 
@@ -194,10 +196,11 @@ def conversion_lines() -> dict[str, set[str]]:
     report = Report("p", "o", "sale", "api", 7, 7, {"amount": "1.0000"}, "v")
     claim, outcome = merge(None, report, 0)
     reversal = {"program": "p", "order_id": "o", "goal": "sale", "reversal_id": "r", "content": {"amount": "1.0000"}}
-    of_sale = orjson.loads(conversions._report_line("id", report, claim, outcome, {}))
-    of_reversal = conversions._reversal_row("id", claim, reversal, "api", 7)
-    conversion = orjson.loads(conversions._conversion_line(report, claim))
-    return {"reports": {*of_sale, *of_reversal, "problem"}, "conversion_versions": set(conversion)}
+    of_sale = orjson.loads(report_line("id", report, claim, outcome, {}))
+    of_reversal = orjson.loads(reversal_line("id", claim, reversal, "api", 7))
+    refused = orjson.loads(problem_line("id", "pixel", {"program": "p"}, FieldError(400, "x", "y"), 7))
+    conversion = orjson.loads(conversion_line(report, claim, encode_claim(claim)))
+    return {"reports": {*of_sale, *of_reversal, *refused}, "conversion_versions": set(conversion)}
 
 
 def test_every_field_of_every_line_is_a_column_and_every_column_is_filled(tables: Any) -> None:
