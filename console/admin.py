@@ -31,7 +31,7 @@ from console.rebuilds import Rebuilds
 from console.replays import Refused, Replays
 from console.tables import Tables
 from schemas import keys
-from schemas.log_server import servers
+from schemas.log_server import clock_ms, servers
 from schemas.projection import MARK
 from schemas.settings import Settings
 
@@ -108,8 +108,7 @@ class Admin:
         now = time.time_ns() // 1_000_000
         try:
             for server in servers(self._redis):
-                seconds, microseconds = server.time()
-                offset = abs(seconds * 1000 + microseconds // 1000 - _now())
+                offset = abs(clock_ms(server) - _now())
                 if offset > _CLOCK_OFFSET_MS_MAX:
                     problems.append(f"clock: {offset} ms from the log server's")
         except Exception as error:

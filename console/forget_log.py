@@ -17,7 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from console.forget_tables import Sale, customer_texts, forgotten_claim
 from console.replays import Refused, stream_ends, wait_for_reader
 from schemas import keys
-from schemas.log_server import servers
+from schemas.log_server import clock_ms, servers
 from tracker.loader import streams
 from tracker.reports import decode_claim
 
@@ -40,8 +40,7 @@ class Log:
 
     def now(self) -> int:
         """The log server's time, ms; of several the latest."""
-        times = [server.time() for server in servers(self._redis)]
-        return max(int(seconds * 1000 + microseconds // 1000) for seconds, microseconds in times)
+        return max(clock_ms(server) for server in servers(self._redis))
 
     def forget_touches(self, visitors: Sequence[str], program: str) -> int:
         """Remove the touches of these visitors; how many states there were."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -11,7 +10,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ConnectionError, NoScriptError, RedisClusterException
 from redis.retry import Retry
 
-from schemas.log_url import server_urls
+from schemas.log_url import of_cluster
 from schemas.settings import Settings
 
 
@@ -20,14 +19,10 @@ def connect_redis(settings: Settings, url: str) -> Any:
     options: dict[str, Any] = {"socket_timeout": 5.0, "socket_connect_timeout": 1.0}
     if "+cluster" not in url:
         return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
-    first, *others = (one.replace("+cluster", "") for one in server_urls(url))
+    first, others = of_cluster(url)
 
     def connect() -> Any:
-        places = [urlsplit(one) for one in others]
-        nodes = [
-            ClusterNode(place.hostname or "localhost", place.port or 6379)  # type: ignore[no-untyped-call]
-            for place in places
-        ]
+        nodes = [ClusterNode(host, port) for host, port in others]  # type: ignore[no-untyped-call]
         client = _Cluster.from_url(first, startup_nodes=nodes, **options)  # asks again where the first master is away
         client.set_retry(Retry(NoBackoff(), 0))
         return client

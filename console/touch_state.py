@@ -26,7 +26,7 @@ from console.bootstrap import is_ready
 from console.replays import Refused, stream_ends, wait_for_reader
 from schemas import keys
 from schemas.failpoints import failpoint
-from schemas.log_server import servers, started
+from schemas.log_server import has_room, servers, started
 from schemas.projection import Projection
 from tracker.links import Route, duplicate_key, greatest_windows
 
@@ -246,8 +246,4 @@ def _windows(redis: Any) -> dict[str, int]:
 
 def may_grow(redis: Any, share: float) -> bool:
     """Whether touch state is within its share of the log server's memory, which is what the edge goes by too."""
-    nodes = [server.info("memory") for server in servers(redis)]
-    return all(
-        not (most := node["maxmemory"] or node.get("total_system_memory", 0)) or node["used_memory"] < most * share
-        for node in nodes
-    )
+    return all(has_room(server.info("memory"), share) for server in servers(redis))

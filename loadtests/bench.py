@@ -9,10 +9,7 @@ never because of a time. `--save` keeps the result under results/.
 import argparse
 import json
 import os
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +36,7 @@ from loadtests import (
     wrk,
 )
 from loadtests.nginx import Nginx
+from loadtests.scratch import scratch_folder
 from schemas.settings import load
 from tests.system import System, free_ports
 
@@ -317,13 +315,8 @@ def main() -> None:
         options.rounds, options.seconds, options.rates, options.steady_seconds = 1, 3, [1000], 3
         options.patience = 0
     needs.require()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda given, _: sys.exit(128 + given))
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    try:
+    with scratch_folder("bench") as folder:
         wrong = _bench(folder, options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     for line in wrong:
         _say(f"WRONG: {line}")
     sys.exit(1 if wrong else 0)

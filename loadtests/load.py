@@ -9,11 +9,8 @@ import argparse
 import json
 import os
 import secrets
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -26,6 +23,7 @@ from console.client import AdminClient
 from loadtests.bench import running
 from loadtests.compare import Row, Tables, compare
 from loadtests.journal import Journal, read
+from loadtests.scratch import scratch_folder
 from loadtests.watch import Watch
 from schemas.settings import load
 from tests.system import System
@@ -166,13 +164,8 @@ def main() -> None:
         parser.error("--url and --config belong together")
     if options.url and urlsplit(options.url).hostname != "127.0.0.1":
         parser.error("--url: only a system on 127.0.0.1 is put under load")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda given, _: sys.exit(128 + given))
-    folder = Path(tempfile.mkdtemp(prefix="load-"))
-    try:
+    with scratch_folder("load") as folder:
         rows = _load(folder, options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     show(rows)
     sys.exit(1 if any(row.wrong for row in rows) else 0)
 

@@ -11,10 +11,8 @@ results/scale/.
 
 import argparse
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from typing import Any
 import orjson
 
 from loadtests import bench, figures, machine, memory, needs, results, scale_state, wrk
+from loadtests.scratch import scratch_folder
 from tests.system import System
 
 FOLDER = results.FOLDER / "scale"
@@ -324,13 +323,8 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="keep the result under loadtests/results/scale/")
     options = parser.parse_args()
     needs.require()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda given, _: sys.exit(128 + given))
-    folder = Path(tempfile.mkdtemp(prefix="scale-", dir=options.folder))
-    try:
+    with scratch_folder("scale", options.folder) as folder:
         wrong = run(options, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     for line in wrong:
         print(f"WRONG: {line}", flush=True)
     sys.exit(1 if wrong else 0)

@@ -7,6 +7,7 @@ shard, or the entities), and another one after a failover or when the place has 
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def is_noted(info: bytes, noted: bytes | None) -> bool:
     """The same for one server's reply to INFO and its note."""
     found = re.search(rb"^run_id:(\w+)", info, re.MULTILINE)
     return noted is None or found is None or found[1] == noted
+
+
+def has_room(memory: Mapping[str, Any], share: float) -> bool:
+    """Whether touch state may grow on a server, by its INFO memory: within so much of what it may use."""
+    most = memory["maxmemory"] or memory.get("total_system_memory", 0)
+    return not most or memory["used_memory"] < most * share
+
+
+def clock_ms(server: Any) -> int:
+    """The time of one server."""
+    seconds, microseconds = server.time()
+    return int(seconds * 1000 + microseconds // 1000)
 
 
 def servers(redis: Any, *, with_replicas: bool = False) -> list[Any]:

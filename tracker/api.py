@@ -228,7 +228,6 @@ class Api:
     async def convert(self, request: Request) -> Response:
         """A merchant's server, with key or signature: one conversion, or a list of up to `limits.batch_items`."""
         merchant, body = await self._reporter(request)
-
         signed = is_signed(request.headers)
 
         async def one(item: dict[str, Any]) -> tuple[str, str]:
@@ -314,15 +313,11 @@ class Api:
             async with flight:
                 try:
                     outcome, conversion_id = await one(_as_object(item))
-                except FieldError as error:
-                    return {"status": "error", "http_status": error.status, **error_body(error)}
-                except NotRecorded:
-                    return {"status": "error", "http_status": 503, **error_body(unavailable())}
+                    if outcome == Outcome.CONFLICT:
+                        raise _conflict()
                 except Exception as error:  # the others' results must be told all the same
-                    logger().error("report failed", exc_info=error)
-                    return {"status": "error", "http_status": 500, **error_body(defect())}
-                if outcome == Outcome.CONFLICT:
-                    return {"status": "error", "http_status": 409, **error_body(_conflict())}
+                    refusal = _refusal(error)
+                    return {"status": "error", "http_status": refusal.status, **error_body(refusal)}
                 return {"status": outcome, "conversion_id": conversion_id}
 
         results = await asyncio.gather(*(guarded(item) for item in body))
@@ -351,12 +346,17 @@ def _head_of(told: Taken | Exception) -> tuple[bytes, bytes]:
         if outcome != Outcome.CONFLICT:
             return json_head({"status": outcome, "conversion_id": conversion_id}, 200)
         told = _conflict()
-    if isinstance(told, NotRecorded):
-        told = unavailable()
-    if not isinstance(told, FieldError):
-        logger().error("postback failed", exc_info=told)
-        told = defect()
-    return error_head(told)
+    return error_head(_refusal(told))
+
+
+def _refusal(error: Exception) -> FieldError:
+    """What a report is told that was not taken; a defect of ours is logged. Starlette's handlers say the same."""
+    if isinstance(error, FieldError):
+        return error
+    if isinstance(error, NotRecorded):
+        return unavailable()
+    logger().error("report failed", exc_info=error)
+    return defect()
 
 
 def _query(request: Request) -> dict[str, str]:

@@ -24,6 +24,7 @@ import uvloop
 from redis.exceptions import RedisError
 
 from schemas import keys
+from schemas.log_server import has_room
 from schemas.logs import configure_logs, logger
 from schemas.projection import MARK, Projection
 from schemas.settings import Settings, load
@@ -201,11 +202,7 @@ class Worker:
         share = self.settings.redis.state_budget_percent / 100
         while True:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
-                self._may_grow = all(
-                    not (most := found["maxmemory"] or found.get("total_system_memory", 0))
-                    or found["used_memory"] < most * share
-                    for found in await memory_of_servers(self.redis)
-                )
+                self._may_grow = all(has_room(memory, share) for memory in await memory_of_servers(self.redis))
             await asyncio.sleep(1)
 
     async def beat(self) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -11,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, NoScriptError, RedisClusterException, TimeoutError
 
-from schemas.log_url import server_urls
+from schemas.log_url import of_cluster
 from schemas.settings import Settings
 
 
@@ -26,9 +25,8 @@ def connect_redis(settings: Settings, url: str) -> Any:
     }
     if "+cluster" not in url:
         return Redis.from_url(url, **options)
-    first, *others = (one.replace("+cluster", "") for one in server_urls(url))
-    places = [urlsplit(one) for one in others]
-    nodes = [ClusterNode(place.hostname or "localhost", place.port or 6379) for place in places]
+    first, others = of_cluster(url)
+    nodes = [ClusterNode(host, port) for host, port in others]
     return _Cluster.from_url(first, startup_nodes=nodes, **options)
 
 

@@ -8,9 +8,7 @@ is left out and named. Exits 1 if lastcookie or nginx answered wrongly or lost a
 import argparse
 import os
 import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +23,7 @@ from loadtests import bench, machine, memory, needs, results, wrk
 from loadtests import figures as bench_figures
 from loadtests.nginx import Nginx
 from loadtests.peers import figures, postgres, servers
+from loadtests.scratch import scratch_folder
 from schemas.settings import load
 from tests.system import System, free_ports
 
@@ -141,13 +140,8 @@ def main() -> None:
         if not (options.venv / "bin" / "python").exists():
             parser.error("--venv: no virtual environment is there; README.md beside this command says how to make it")
     needs.require()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda given, _: sys.exit(128 + given))
-    folder = Path(tempfile.mkdtemp(prefix="peers-"))
-    try:
+    with scratch_folder("peers") as folder:
         result = run(options, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     summary, disk = result["summary"], result["fdatasync_ms"]
     print("", *figures.table(result["runs"], summary), "", sep="\n")
     print(f"nginx differed from itself by {summary['noise']:.0%}; fdatasync of 4 KiB p50 {disk['p50']} ms")
