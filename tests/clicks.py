@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from schemas import keys
-from tracker.log import Event, Limits, Log, Shard
+from tracker.log import Log
+from tracker.shard import Event, Limits, Shard
 from tracker.spool import Spool
 
 AT = 1_767_225_600_000

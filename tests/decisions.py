@@ -27,9 +27,11 @@ from tracker import loader as loader_module
 from tracker.conversions import Conversions
 from tracker.links import Links
 from tracker.loader import Loader
-from tracker.log import Event
+from tracker.log import open_shard
+from tracker.log import replay as replay_spooled
 from tracker.reports import Report
 from tracker.rows import Splicer
+from tracker.shard import Event
 
 NOW = time.time_ns() // 1_000_000
 DAY = 86_400_000
@@ -74,9 +76,9 @@ class Bench:
     def clicks(self, *events: Event, shard: int = 0, grow: bool = True, replay: bool = False) -> None:
         async def send() -> None:
             client, spool, _ = make_shard(self.server, self.folder, grow=grow, number=shard)
-            assert await client.open()
+            assert await open_shard(client)
             if replay:
-                assert await client.replay(list(events))
+                assert await replay_spooled(client, list(events))
             else:
                 assert all(await append(client, *events))
             os.close(spool._lock)

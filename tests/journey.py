@@ -29,11 +29,12 @@ from tests.system import PERSON
 from tracker.click_id import ClickIds
 from tracker.conversions import Conversions
 from tracker.links import Links
-from tracker.log import Limits, Log
+from tracker.log import Log, open_shard
 from tracker.rates import Rates
 from tracker.reader import Seen, seen_in
 from tracker.redirect import Redirect
 from tracker.reports import Outcome, Report
+from tracker.shard import Limits
 from tracker.spool import Spool
 
 START = 1_790_000_000_000
@@ -100,7 +101,7 @@ class Story:
         url = f"unix://{self.socket}"
         limits = Limits(1.0, 512, 4096, 32, 400 * 86_400_000)
         self.log = Log(url, 1, limits, Spool(self.folder / "spool", "0", 10**8), lambda: True, self.counters)
-        assert await self.log.shards[0].open()
+        assert await open_shard(self.log.shards[0])
         self.redirect = Redirect(
             self.settings, self.links, self.log, self.ids, Rates(0, 0), self.clock, os.urandom, 0, self.counters
         )

@@ -35,11 +35,12 @@ from tracker.click_id import WORKERS_A_NODE, ClickIds, load_secrets
 from tracker.conversions import Conversions
 from tracker.explain import Explanations
 from tracker.links import Links
-from tracker.log import Limits, Log
+from tracker.log import Log, open_shard
 from tracker.log_client import connect_redis, memory_of_servers
 from tracker.rates import Rates
 from tracker.redirect import Redirect
 from tracker.server import HttpLimits, ShortRequest, click_protocol, sweep
+from tracker.shard import Limits
 from tracker.snapshot import load_snapshot, save_snapshot, snapshot_path
 from tracker.spool import Spool
 
@@ -264,7 +265,7 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
     """Run a worker until SIGTERM, then drain: requests in flight are answered, what they recorded is durable."""
     clock = steady_clock(lambda: time.time_ns() // 1_000_000, lambda: time.monotonic_ns() // 1_000_000)
     worker = Worker(settings, redis_url, number, clock)
-    await asyncio.gather(*(shard.open() for shard in worker.log.shards))
+    await asyncio.gather(*(open_shard(shard) for shard in worker.log.shards))
     await worker.know_links()
     server = settings.server
     limits = HttpLimits(

@@ -14,7 +14,8 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError, Timeout
 
 from schemas.keys import server
 from schemas.log_server import is_noted
-from tracker.resp import Connection, ConnectionLost, Reply, ServerError, connect, encode
+from tracker.dial import ask, connect
+from tracker.resp import Connection, ConnectionLost, Reply, ServerError, encode
 
 _LEFT_ALONE_SECONDS = 0.25
 _GONE_ASTRAY = ("MOVED", "NOSCRIPT", "READONLY")
@@ -123,7 +124,7 @@ class _Line:
                 connection = await connect(self._url, self._key, self._timeout_seconds)
                 async with asyncio.timeout(self._timeout_seconds):
                     for script in self._scripts:
-                        await connection.ask(b"SCRIPT", b"LOAD", script)
+                        await ask(connection, b"SCRIPT", b"LOAD", script)
                     await self._refuse_if_unknown(connection)
             except (OSError, TimeoutError, ServerError, ConnectionLost, RedisError) as error:
                 self._left_alone_until = loop.time() + _LEFT_ALONE_SECONDS
@@ -136,7 +137,7 @@ class _Line:
     async def _refuse_if_unknown(self, connection: Connection) -> None:
         """A server from an older copy of its data has forgotten orders, and looks ready."""
         tag = self._key[self._key.find("{") + 1 : self._key.find("}")]
-        info, noted = await connection.ask(b"INFO", b"server"), await connection.ask(b"GET", server(tag).encode())
+        info, noted = await ask(connection, b"INFO", b"server"), await ask(connection, b"GET", server(tag).encode())
         assert isinstance(info, bytes) and (noted is None or isinstance(noted, bytes))
         if not is_noted(info, noted):
             raise ConnectionLost("the log server has started anew and has not been looked at yet")

@@ -18,10 +18,11 @@ from tracker import destination, filters
 from tracker.click_id import ClickIds, visitor_ascii
 from tracker.cookie import read_visitor, set_cookie_header
 from tracker.links import Links, Route, duplicate_key, fields
-from tracker.log import Event, Log
+from tracker.log import Log
 from tracker.pages import NOT_FOUND, NOT_KNOWN_YET, PREFETCH_REFUSED, SEEN, UNAVAILABLE_METHOD
 from tracker.rates import Rates
 from tracker.reader import Seen
+from tracker.shard import Event
 from tracker.spool import Done
 
 SUB_IDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "ref")

@@ -1,19 +1,14 @@
 """One connection to a Redis or Valkey server for the click path: calls and transactions, their replies to a callback.
 
 Group commit needs one transaction a batch; redis-py's asyncio client costs about 150 µs a call and 1 µs an argument,
-this one 20 µs and 0.2. Speaks TCP, TLS and unix sockets, AUTH and SELECT, and follows MOVED of a cluster. Leaves out
-replies that nothing here asks for: maps, sets, nested arrays. Called by the log only; everything else uses redis-py.
+this one 20 µs and 0.2. How it is opened is in dial.py. Leaves out replies that nothing here asks for: maps, sets,
+nested arrays. Called by the log and by calls.py only; everything else uses redis-py.
 """
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
-
-from schemas.log_url import server_urls
 
 Reply = bytes | int | list["bytes | int | None"] | Exception | None
 OnReply = Callable[[Reply], None]
@@ -66,28 +61,6 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._transport is not None:
             self._transport.abort()
-
-    async def ask(self, *arguments: bytes) -> bytes | int | list[bytes | int | None] | None:
-        """One call, awaited. Raises ServerError or ConnectionLost."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.call(encode(arguments), lambda reply: None if future.done() else future.set_result(reply))
-        reply = await future
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    async def knows(self, command: bytes) -> bool:
-        """Whether the server has such a command, and lets this user call it; called without what it needs. Raises
-        ServerError or ConnectionLost."""
-        try:
-            await self.ask(command)
-        except ServerError as error:
-            if "wrong number of arguments" in str(error):
-                return True
-            if str(error).startswith(("ERR unknown command", "NOPERM")):
-                return False
-            raise
-        return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
@@ -194,50 +167,3 @@ def _parse_more(replies: list[Any], data: bytes, start: int, count: int) -> int:
 def _all_or_error(replies: list[Any]) -> Reply:
     error = next((reply for reply in replies if isinstance(reply, Exception)), None)
     return replies if error is None else error
-
-
-async def connect(url: str, key: str, timeout_seconds: float) -> Connection:
-    """Connect to the server that holds `key`: of a cluster, each of those that the URL names is asked until one leads
-    there. Raises OSError, ServerError, ConnectionLost, TimeoutError."""
-    *others, last = server_urls(url)
-    for one in others:
-        with suppress(OSError, ServerError, ConnectionLost, TimeoutError):
-            return await _follow(one, key, timeout_seconds)
-    return await _follow(last, key, timeout_seconds)
-
-
-async def _follow(url: str, key: str, timeout_seconds: float) -> Connection:
-    """By way of one server, following one MOVED."""
-    async with asyncio.timeout(timeout_seconds):
-        try:
-            return await _open(url, key, None)
-        except ServerError as error:
-            if not str(error).startswith("MOVED "):
-                raise
-            host, _, port = str(error).split()[2].rpartition(":")
-            return await _open(url, key, (host.strip("[]") or urlsplit(url).hostname or "localhost", int(port)))
-
-
-async def _open(url: str, key: str, moved_to: tuple[str, int] | None) -> Connection:
-    """A connection that has answered a question about the key, so is neither frozen nor loading nor misplaced."""
-    parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
-    if parts.scheme == "unix":
-        _, connection = await loop.create_unix_connection(Connection, parts.path)
-        database = parse_qs(parts.query).get("db", ["0"])[0]
-    else:
-        tls: Any = ssl.create_default_context() if parts.scheme.startswith("rediss") else None
-        host, port = moved_to or (parts.hostname or "localhost", parts.port or 6379)
-        _, connection = await loop.create_connection(Connection, host, port, ssl=tls)
-        database = parts.path.strip("/") or "0"
-    try:
-        if parts.password is not None:
-            user = [unquote(parts.username).encode()] if parts.username else []
-            await connection.ask(b"AUTH", *user, unquote(parts.password).encode())
-        if database != "0" and "cluster" not in parts.scheme:
-            await connection.ask(b"SELECT", database.encode())
-        await connection.ask(b"EXISTS", key.encode())
-    except BaseException:
-        connection.abandon()  # a frozen server is probed four times a second: each would leave a socket open
-        raise
-    return connection

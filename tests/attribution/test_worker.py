@@ -23,7 +23,7 @@ from tests.clicks import click_id
 from tests.decisions import DAY, NOW, Bench
 from tests.log_server import LogServer
 from tests.system import ROOT
-from tracker.log import Event
+from tracker.shard import Event
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from schemas import keys
 from tests.clicks import AT, click_id
 from tests.decisions import DAY, NOW, Bench
 from tests.log_server import LogServer
-from tracker.log import SCRIPT as APPEND
-from tracker.log import Event
+from tracker.shard import SCRIPT as APPEND
+from tracker.shard import Event
 
 MERGE = (Path(__file__).parent.parent.parent / "console" / "merge_touches.lua").read_text()
 KEY = keys.touches(0, "p", "v")

@@ -20,10 +20,10 @@ from tests.fuzz.budget import examples
 from tests.fuzz.hostile import damaged, pieces, texts
 from tracker.click_id import ClickIds
 from tracker.links import Links
-from tracker.log import Event
 from tracker.rates import Rates
 from tracker.redirect import Redirect
 from tracker.server import HttpLimits, click_protocol
+from tracker.shard import Event
 
 LIMITS = HttpLimits(8704, 16384, 100, 65536, 1048576, 75, 5, 10)
 RECORDS: dict[str, Any] = {

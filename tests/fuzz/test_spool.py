@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from tests.clicks import LIMITS
 from tests.fuzz.budget import examples
 from tests.fuzz.hostile import damaged, json_values
-from tracker.log import Event, Log
+from tracker import log as log_module
+from tracker.log import Log
+from tracker.shard import Event
 from tracker.spool import Spool, read_record
 
 RECORDS: list[Any] = [
@@ -69,13 +72,6 @@ def test_a_damaged_file_is_drained(data: bytes) -> None:
     assert bool(aside) == (bool(torn) or any(line not in LINES for line in lines))
 
 
-class Connection:
-    """A log that has everything it is given."""
-
-    def call(self, _payload: bytes, done: Any) -> None:
-        done(b"OK")
-
-
 @examples(40)
 @given(st.lists(json_values | st.just(RECORDS[0]), max_size=6))
 def test_records_of_any_shape_stop_nothing(records: list[Any]) -> None:
@@ -84,14 +80,12 @@ def test_records_of_any_shape_stop_nothing(records: list[Any]) -> None:
     async def mend(folder: Path) -> None:
         spool = Spool(folder, "mine", 10**9)
         log = Log("redis://127.0.0.1:1", 1, LIMITS, spool, lambda: True, Counter())
-        log.shards[0]._connection = Connection()  # type: ignore[assignment]
         taken: list[list[Event]] = []
 
-        async def replay(events: list[Event]) -> bool:
+        async def replay(_shard: Any, events: list[Event]) -> bool:
             taken.append(events)
             return True
 
-        log.shards[0].replay = replay  # type: ignore[method-assign]
         told: list[bool] = []
         for record in records:
             spool.add(record, told.append)
@@ -101,7 +95,8 @@ def test_records_of_any_shape_stop_nothing(records: list[Any]) -> None:
         async def submit(_: Any) -> bool:
             return True
 
-        await log._drain(submit)
+        with patch.object(log_module, "replay", replay):
+            await log._drain(submit)
         assert spool.is_empty
         count = sum(map(len, taken))
         assert count >= records.count(RECORDS[0])

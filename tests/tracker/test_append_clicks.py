@@ -13,7 +13,9 @@ import pytest
 from schemas import keys
 from tests.clicks import AT, LIMITS, PATIENT, append, click, click_id, make_shard, refusal, rows_in
 from tests.log_server import LogServer
-from tracker.log import Event, Limits, Shard
+from tracker.log import open_shard
+from tracker.log import replay as replay_spooled
+from tracker.shard import Event, Limits, Shard
 
 Run = Callable[..., None]
 VISITOR = "visitor-one"
@@ -27,7 +29,7 @@ def run(log_server: LogServer, tmp_path: Path) -> Run:
     def run(test: Callable[[Shard], Awaitable[Any]], **options: Any) -> None:
         async def with_shard() -> None:
             shard, _, _ = make_shard(log_server, tmp_path / next(folders), **options)
-            assert await shard.open()
+            assert await open_shard(shard)
             await test(shard)
 
         asyncio.run(with_shard())
@@ -124,7 +126,7 @@ def test_other_visitors_and_other_programs_are_no_duplicates(log_server: LogServ
 def test_duplicates_are_counted(log_server: LogServer, tmp_path: Path) -> None:
     async def send() -> None:
         shard, _, counters = make_shard(log_server, tmp_path)
-        await shard.open()
+        await open_shard(shard)
         await append(shard, click(1), click(2), click(3))
         assert counters["clicks_flagged:duplicate"] == 2
 
@@ -195,7 +197,7 @@ def test_a_first_click_whose_append_was_not_answered_is_replayed_without_a_trace
 
     async def twice(shard: Shard) -> None:
         await append(shard, *batch)
-        assert await shard.replay(batch)
+        assert await replay_spooled(shard, batch)
 
     run(twice)
     assert [len(state(log_server, visitor)) for visitor in ("visitor-new", "visitor-two")] == [1, 1]
@@ -209,7 +211,7 @@ def test_a_full_log_server_takes_no_part_of_a_batch(log_server: LogServer, tmp_p
 
     async def test() -> None:
         shard, spool, _ = make_shard(log_server, tmp_path)
-        assert await shard.open()
+        assert await open_shard(shard)
         log_server.redis.config_set("maxmemory", 1)
         try:
             assert all(await append(shard, *batch))
@@ -238,7 +240,7 @@ def test_a_replay_of_what_was_applied_changes_no_state(log_server: LogServer, ru
     async def twice(shard: Shard) -> None:
         await append(shard, *batch)
         before = state(log_server)
-        assert await shard.replay(batch)
+        assert await replay_spooled(shard, batch)
         assert state(log_server) == before
 
     run(twice)
@@ -254,7 +256,7 @@ def test_a_replay_of_what_was_not_applied_is_told_to_the_worker(log_server: LogS
 
     async def replay(shard: Shard) -> None:
         await append(shard, click(5, link="B"))
-        assert await shard.replay([click(1), click(2), click(3, flags=("bot",)), refusal(4)])
+        assert await replay_spooled(shard, [click(1), click(2), click(3, flags=("bot",)), refusal(4)])
 
     run(replay)
     (told,) = log_server.entries(keys.conversions(0))
@@ -267,7 +269,7 @@ def test_a_late_touch_takes_its_place_in_time(log_server: LogServer, run: Run) -
 
     async def replay(shard: Shard) -> None:
         await append(shard, click(2, link="B"), click(6, link="B", ts=AT + 20_000))
-        assert await shard.replay([click(1), click(3), click(4)])  # the last is a duplicate of the one before
+        assert await replay_spooled(shard, [click(1), click(3), click(4)])  # the last is a duplicate of the one before
         assert [line[-32:] for line in state(log_server)] == [click_id(n) for n in (1, 2, 3, 6)]
         await append(shard, click(7, ts=AT + 21_000))  # like 3, but 6 was in between
 
@@ -280,7 +282,7 @@ def test_a_late_touch_takes_its_place_in_time(log_server: LogServer, run: Run) -
 def test_a_late_touch_counts_for_the_bound(log_server: LogServer, run: Run) -> None:
     async def replay(shard: Shard) -> None:
         await append(shard, *(click(n, link=f"L{n}") for n in (1, 5, 6)))
-        assert await shard.replay([click(3), click(0)])
+        assert await replay_spooled(shard, [click(3), click(0)])
 
     run(replay, limits=replace(PATIENT, touches_max=3))
     lines = state(log_server)
@@ -302,7 +304,7 @@ def test_each_shard_has_its_streams_and_its_state(log_server: LogServer, tmp_pat
     async def send() -> None:
         for number in range(4):
             shard, _, _ = make_shard(log_server, tmp_path / str(number), number=number)
-            assert await shard.open()
+            assert await open_shard(shard)
             await append(shard, click(number, shard=number))
 
     asyncio.run(send())

@@ -21,6 +21,8 @@ from tests.clicks import AT, append, click, click_id, make_shard, refusal, rows_
 from tests.log_server import LogServer
 from tracker import loader as loader_module
 from tracker.loader import Loader, run
+from tracker.log import open_shard
+from tracker.log import replay as replay_spooled
 from tracker.rows import Splicer
 
 
@@ -77,10 +79,10 @@ class Bench:
 
         async def send() -> None:
             shard, spool, _ = make_shard(self.server, self.folder)
-            assert await shard.open()
+            assert await open_shard(shard)
             for start in range(0, len(events), batch):
                 if replay:
-                    assert await shard.replay(list(events[start : start + batch]))
+                    assert await replay_spooled(shard, list(events[start : start + batch]))
                 else:
                     assert all(await append(shard, *events[start : start + batch]))
             os.close(spool._lock)

@@ -16,7 +16,7 @@ from schemas import keys
 from tests.clicks import LIMITS, PATIENT, append, click, click_id, make_log, make_shard, refusal, rows_in, until
 from tests.log_server import LogServer
 from tracker import log as log_module
-from tracker.log import Log
+from tracker.log import Log, open_shard
 from tracker.spool import Spool
 
 
@@ -59,7 +59,7 @@ def test_clicks_in_flight_share_a_round_trip(log_server: LogServer, tmp_path: Pa
 
     async def test() -> None:
         shard, _, counters = make_shard(log_server, tmp_path)
-        await shard.open()
+        await open_shard(shard)
         assert all(await append(shard, *(click(n, f"visitor-{n:03}") for n in range(100))))
         assert counters["log_batches"] == 1
         for n in range(100, 200):
@@ -76,7 +76,7 @@ def test_clicks_in_flight_share_a_round_trip(log_server: LogServer, tmp_path: Pa
 def test_a_batch_has_a_limit(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
         shard, _, counters = make_shard(log_server, tmp_path, limits=replace(PATIENT, batch_events_max=10))
-        await shard.open()
+        await open_shard(shard)
         assert all(await append(shard, *(click(n, f"visitor-{n:03}") for n in range(95))))
         assert counters["log_batches"] == 10
 
@@ -87,7 +87,7 @@ def test_a_batch_has_a_limit(log_server: LogServer, tmp_path: Path) -> None:
 def test_beyond_what_may_be_in_flight_clicks_go_to_the_spool(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
         log = make_log(log_server, tmp_path, limits=replace(LIMITS, in_flight_max=10))
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         assert all(await append_to(log, *(click(n, f"visitor-{n:03}") for n in range(30))))
         assert len(ids(log_server)) == 10
         task = mending(log)
@@ -102,7 +102,7 @@ def test_a_log_that_was_never_there_is_found_later(log_server: LogServer, tmp_pa
         log_server.kill()
         log = make_log(log_server, tmp_path)
         task = mending(log)
-        assert not await log.shards[0].open()
+        assert not await open_shard(log.shards[0])
         assert await append_to(log, click(1), click(2, flags=("bot",)), refusal(3)) == [True] * 3
         log_server.start()
         await until(lambda: log.spool.is_empty)
@@ -122,7 +122,7 @@ def test_a_server_killed_in_the_middle_of_batches_loses_nothing(log_server: LogS
 
     async def test() -> None:
         log = make_log(log_server, tmp_path)
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         task, number, stop = mending(log), 0, time.monotonic() + 1.5
 
         async def send() -> None:
@@ -165,7 +165,7 @@ def test_a_frozen_server_holds_a_click_no_longer_than_the_timeout(log_server: Lo
 
     async def test() -> None:
         log = make_log(log_server, tmp_path)
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         task = mending(log)
         log_server.freeze()
         try:
@@ -195,7 +195,7 @@ def test_all_batches_that_are_in_flight_when_a_server_freezes_come_through_in_or
 
     async def test() -> None:
         log = make_log(log_server, tmp_path)
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         log_server.freeze()
         told: list[bool] = []
         for n in range(4):
@@ -217,7 +217,7 @@ def test_all_batches_that_are_in_flight_when_a_server_freezes_come_through_in_or
 def test_a_server_out_of_memory_takes_all_of_a_batch_or_nothing(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
         log = make_log(log_server, tmp_path)
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         log_server.redis.config_set("maxmemory", 1)
         try:
             assert await append_to(log, click(1), click(2, flags=("bot",))) == [True, True]
@@ -240,7 +240,7 @@ def test_a_server_that_has_become_read_only_is_left_alone(log_server: LogServer,
 
     async def test() -> None:
         log = make_log(log_server, tmp_path)
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         log_server.redis.config_set("replica-read-only", "yes")
         log_server.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
         try:
@@ -259,7 +259,7 @@ def test_a_server_that_has_become_read_only_is_left_alone(log_server: LogServer,
 def test_a_script_that_the_server_has_forgotten_is_loaded_again(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
         log = make_log(log_server, tmp_path)
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         log_server.redis.script_flush()
         assert await append_to(log, click(1)) == [True]
         task = mending(log)
@@ -276,7 +276,7 @@ def test_an_idle_connection_that_the_server_has_closed_is_opened_again(log_serve
 
     async def test() -> None:
         log = make_log(log_server, tmp_path)
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         log_server.redis.client_kill_filter(_type="normal", skipme=True)
         await until(lambda: not log.shards[0].is_up)
         task = mending(log)
@@ -302,7 +302,7 @@ def test_one_reader_that_has_gone_does_not_keep_the_others_waiting(log_server: L
 
     async def test() -> None:
         shard, _, _ = make_shard(log_server, tmp_path)
-        await shard.open()
+        await open_shard(shard)
         shard.append(click(1, done=fail))
         assert await append(shard, click(2)) == [True]
         assert await append(shard, click(3)) == [True]
@@ -317,7 +317,7 @@ def test_one_dead_shard_leaves_the_others_working(log_server: LogServer, log_ser
 
     async def test() -> None:
         log = make_log(log_server, tmp_path, shards=3)
-        log.shards[1]._url = other.url
+        log.shards[1].url = other.url
         task = mending(log)
         await until(lambda: log.shards[2].is_up)
         visitors = {log.shard_of(f"visitor-{n:03}".encode()): f"visitor-{n:03}" for n in range(50)}
@@ -345,7 +345,7 @@ def test_a_shard_that_breaks_during_a_drain_is_probed_again_at_once(
     async def test() -> None:
         log = make_log(log_server, tmp_path)
         await append_to(log, click(1))
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         log_server.freeze()
         try:
             task = mending(log)
@@ -439,7 +439,7 @@ def test_a_drain_that_fails_is_tried_again_and_shards_are_still_probed(
 def test_closing_waits_for_what_was_accepted(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
         log, told = make_log(log_server, tmp_path), []
-        await log.shards[0].open()
+        await open_shard(log.shards[0])
         log.append(0, click(1, done=told.append))
         await log.close(5)
         assert told == [True]

@@ -10,7 +10,8 @@ import pytest
 
 from tests.log_server import LogServer
 from tracker import resp
-from tracker.resp import Connection, ConnectionLost, Reply, ServerError, connect, encode
+from tracker.dial import ask, connect
+from tracker.resp import Connection, ConnectionLost, Reply, ServerError, encode
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
@@ -110,7 +111,7 @@ def test_a_transaction_has_one_reply(size: int, wire: bytes, reply: Any) -> None
 
 
 def test_a_transaction_is_done_whole_or_not_at_all(log_server: LogServer) -> None:
-    async def ask() -> None:
+    async def story() -> None:
         connection = await connect(log_server.url, "k", 1)
         loop = asyncio.get_running_loop()
         done, refused = loop.create_future(), loop.create_future()
@@ -118,9 +119,9 @@ def test_a_transaction_is_done_whole_or_not_at_all(log_server: LogServer) -> Non
         connection.transact([encode((b"SET", b"a", b"9")), encode((b"NOSUCH",))], refused.set_result)
         assert await done == [b"OK", 2]
         assert isinstance(await refused, ServerError)
-        assert await connection.ask(b"GET", b"a") == b"2"
+        assert await ask(connection, b"GET", b"a") == b"2"
 
-    asyncio.run(ask())
+    asyncio.run(story())
 
 
 def test_a_reply_that_nobody_waits_for_is_dropped() -> None:
@@ -132,21 +133,21 @@ def test_a_call_is_an_array_of_strings() -> None:
 
 
 def test_calls_are_answered_in_their_order(log_server: LogServer) -> None:
-    async def ask() -> None:
+    async def story() -> None:
         connection = await connect(log_server.url, "k", 1)
         assert connection.is_open
-        answers = await asyncio.gather(*(connection.ask(b"INCR", b"n") for _ in range(100)))
+        answers = await asyncio.gather(*(ask(connection, b"INCR", b"n") for _ in range(100)))
         assert answers == list(range(1, 101))
-        assert await connection.ask(b"GET", b"n") == b"100"
-        assert await connection.ask(b"SET", b"long", b"x" * 300_000) == b"OK"
-        assert await connection.ask(b"GET", b"long") == b"x" * 300_000
+        assert await ask(connection, b"GET", b"n") == b"100"
+        assert await ask(connection, b"SET", b"long", b"x" * 300_000) == b"OK"
+        assert await ask(connection, b"GET", b"long") == b"x" * 300_000
         with pytest.raises(ServerError, match=r"^WRONGTYPE"):
-            await connection.ask(b"LPUSH", b"n", b"1")
+            await ask(connection, b"LPUSH", b"n", b"1")
         connection.abandon()
         await asyncio.sleep(0)
         assert not connection.is_open
 
-    asyncio.run(ask())
+    asyncio.run(story())
 
 
 def test_a_database_can_be_chosen_and_a_password_given(log_servers: Any, tmp_path: Path) -> None:
@@ -154,17 +155,17 @@ def test_a_database_can_be_chosen_and_a_password_given(log_servers: Any, tmp_pat
     server = LogServer(binary, tmp_path).start()
     server.redis.config_set("requirepass", "s3cr et")
 
-    async def ask() -> None:
+    async def story() -> None:
         url = f"unix://:s3cr%20et@{server.socket}?db=3"
         connection = await connect(url, "k", 1)
-        await connection.ask(b"SET", b"k", b"v")
-        assert b"db=3" in await connection.ask(b"CLIENT", b"INFO")  # type: ignore[operator]
+        await ask(connection, b"SET", b"k", b"v")
+        assert b"db=3" in await ask(connection, b"CLIENT", b"INFO")  # type: ignore[operator]
         connection.abandon()
         with pytest.raises(ServerError, match=r"^WRONGPASS"):
             await connect(f"unix://:wrong@{server.socket}", "k", 1)
 
     try:
-        asyncio.run(ask())
+        asyncio.run(story())
     finally:
         server.stop()
 
@@ -180,15 +181,15 @@ def test_a_call_in_flight_learns_that_the_connection_has_ended(tmp_path: Path) -
     async def test(url: str) -> None:
         connection = await connect(url, "k", 1)
         with pytest.raises(ConnectionLost):
-            await connection.ask(b"PING")
+            await ask(connection, b"PING")
         with pytest.raises(ConnectionLost, match="not connected"):
-            await connection.ask(b"PING")
+            await ask(connection, b"PING")
 
     play(script, test, tmp_path)
 
 
 def test_after_abandon_no_callback_is_called(log_server: LogServer) -> None:
-    async def ask() -> None:
+    async def story() -> None:
         connection = await connect(log_server.url, "k", 1)
         got: list[Reply] = []
         connection.call(encode([b"PING"]), got.append)
@@ -196,7 +197,7 @@ def test_after_abandon_no_callback_is_called(log_server: LogServer) -> None:
         await asyncio.sleep(0.05)
         assert got == []
 
-    asyncio.run(ask())
+    asyncio.run(story())
 
 
 def test_a_server_that_loads_its_data_is_not_connected_to(tmp_path: Path) -> None:

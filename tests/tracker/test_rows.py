@@ -19,7 +19,6 @@ from tests.clicks import click, click_id, refusal
 from tracker import loader
 from tracker.click_id import ClickIds
 from tracker.links import Links
-from tracker.log import Event
 from tracker.rates import Rates
 from tracker.reader import seen_in
 from tracker.redirect import Redirect
@@ -27,6 +26,7 @@ from tracker.report_fields import FieldError
 from tracker.report_rows import conversion_line, problem_line, report_line, reversal_line
 from tracker.reports import Report, encode_claim, merge
 from tracker.rows import ID_OF, IGNORED_FIELDS, Splicer, place_of, row_id
+from tracker.shard import Event
 
 
 def splicer(keeps_user_agent: bool = True) -> Splicer:
