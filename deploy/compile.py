@@ -37,7 +37,9 @@ def _compile(root: Path, made: Path, work: Path) -> None:
     os.chdir(root)  # mypy takes a file's path for its module's name
     paths = [str(path.relative_to(root)) for path in sources(root)]
     # multi_file: a C file for each module, so that they can be compiled at once
-    extensions = mypycify(paths, opt_level="2", debug_level="0", multi_file=True, group_name="lastcookie", target_dir=str(work))
+    extensions = mypycify(
+        paths, opt_level="2", debug_level="0", multi_file=True, group_name="lastcookie", target_dir=str(work)
+    )
     command = build_ext(Distribution({"name": "lastcookie-compiled", "ext_modules": extensions}))
     command.build_lib, command.build_temp = str(made), str(work)
     command.finalize_options()

@@ -37,6 +37,7 @@ MODULES = (
     "tracker.reports",
     "tracker.resp",
     "tracker.shard",
+    "tracker.short",
 )
 ROOT = Path(__file__).parent.parent
 """Where the packages lie."""

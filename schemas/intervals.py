@@ -19,12 +19,11 @@ ALWAYS: tuple[tuple[None, None], ...] = ((None, None),)
 def close(intervals: Sequence[Interval], at: int) -> Intervals:
     """The same, its open interval, if there is one, ended at `at`."""
     past = _as_lists(intervals)
-    if past and past[-1][1] is None:
-        start = past[-1][0]
-        past[-1][1] = at if start is None else max(at, start)
-        if past[-1][1] == start:
-            past.pop()
-    return past
+    if not past or past[-1][1] is not None:
+        return past
+    start, _ = past.pop()
+    end = at if start is None else max(at, start)
+    return past if end == start else [*past, [start, end]]
 
 
 def reopen(intervals: Sequence[Interval], at: int) -> Intervals:

@@ -56,7 +56,7 @@ from tracker.report_fields import (
 )
 from tracker.report_reader import read_report, with_what_is_left_out
 from tracker.reports import Outcome, Report
-from tracker.server import ShortRequest
+from tracker.short import ShortRequest
 from tracker.signatures import is_signed
 from tracker.spool import Spool
 

@@ -93,6 +93,8 @@ def _cut(block: bytes, name: bytes) -> tuple[bytes, bytes]:
 
 @lru_cache(maxsize=4096)
 def _of_block(block: bytes) -> Reader | None:
+    if len(block) < 4:  # no header at all; and mypyc 2.4 cannot take a slice that ends before it begins
+        return None
     lines = block[2:-2].split(b"\r\n")
     headers: dict[bytes, bytes] = {}
     for line in lines:

@@ -18,7 +18,6 @@ from tracker import destination, filters
 from tracker.click_id import ClickIds, visitor_ascii
 from tracker.cookie import read_visitor, set_cookie_header
 from tracker.links import Links, Route, duplicate_key, fields
-from tracker.log import Log
 from tracker.pages import NOT_FOUND, NOT_KNOWN_YET, PREFETCH_REFUSED, SEEN, UNAVAILABLE_METHOD
 from tracker.rates import Rates
 from tracker.reader import Seen
@@ -40,6 +39,16 @@ class Request(Protocol):
 
     def respond(self, head: bytes, body: bytes) -> None:
         """Takes status line and headers, each line ended, and the body."""
+
+
+class Appender(Protocol):
+    """What the redirect needs of the log."""
+
+    def shard_of(self, visitor: bytes) -> int:
+        """The shard that keeps a visitor."""
+
+    def append(self, shard: int, event: Event) -> None:
+        """Records an event, and calls its `done`."""
 
 
 class Click:
@@ -88,7 +97,7 @@ class Redirect:
         self,
         settings: Settings,
         links: Links,
-        log: Log,
+        log: Appender,
         ids: ClickIds,
         rates: Rates,
         clock: Callable[[], int],

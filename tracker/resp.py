@@ -125,6 +125,8 @@ def _parse(data: bytes, start: int = 0) -> tuple[Reply, int] | None:
     end = data.find(b"\r\n", start)
     if end < 0:
         return None
+    if end == start:  # no reply of the protocol; and mypyc 2.4 cannot take a slice that ends before it begins
+        return ServerError("an empty line"), end + 2
     kind, head = data[start : start + 1], data[start + 1 : end]
     if kind == b":":
         return int(head), end + 2

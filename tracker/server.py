@@ -21,7 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from schemas.logs import logger
 from tracker.pages import PIXEL
-from tracker.reader import PLAIN_BYTES_MAX, PLAIN_HEADERS_MAX, Seen, plain, seen_in
+from tracker.reader import PLAIN_BYTES_MAX, PLAIN_HEADERS_MAX, plain, seen_in
+from tracker.short import ShortRequest
 
 _REFUSALS = {
     400: (b"Bad Request", b"request_malformed"),
@@ -54,44 +55,15 @@ class HttpLimits:
     body_seconds: float
 
 
-class _Nothing:
-    """Stands for the event that Uvicorn's cycle waits on; a click waits for nothing of the connection's."""
+class _InTurn:
+    """A short request that has to wait for an earlier one on its connection, as Uvicorn's protocol calls it then."""
 
-    @staticmethod
-    def set() -> None:
-        return None
-
-
-class ShortRequest:
-    """One request that goes the short way; to Uvicorn's protocol it is the request under way on its connection."""
-
-    __slots__ = (
-        "_protocol",
-        "disconnected",
-        "keep_alive",
-        "peer",
-        "response_complete",
-        "scheme",
-        "seen",
-    )
-    message_event = _Nothing
-
-    def __init__(self, protocol: Any, seen: Seen, keep_alive: bool) -> None:
-        self._protocol = protocol
-        self.peer: str = protocol.peer
-        self.scheme: str = protocol.scheme
-        self.seen = seen
-        self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
-
-    def respond(self, head: bytes, body: bytes) -> None:
-        """Answer: `head` is status line and headers, each line ended."""
-        self._protocol.respond(self, head, body)
+    def __init__(self, connection: Any, request: ShortRequest) -> None:
+        self._connection = connection
+        self.request = request
 
     async def run_asgi(self, _app: Any) -> None:
-        """Called for one that had to wait for an earlier request on its connection."""
-        self._protocol.handle_short(self)
+        self._connection.handle_short(self.request)
 
 
 class _Refused(Exception):
@@ -239,7 +211,7 @@ def click_protocol(handle: Callable[[ShortRequest], None], limits: HttpLimits) -
                 self.handle_short(request)
             else:  # pipelined: wait for its turn
                 self.flow.pause_reading()
-                self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
+                self.pipeline.appendleft((_InTurn(self, request), self.app))  # type: ignore[arg-type]
 
         @staticmethod
         def handle_short(request: ShortRequest) -> None:
@@ -251,28 +223,9 @@ def click_protocol(handle: Callable[[ShortRequest], None], limits: HttpLimits) -
                     request.keep_alive = False
                     request.respond(b"HTTP/1.1 500 Internal Server Error\r\ncache-control: no-store\r\n", b"")
 
-        def respond(self, request: ShortRequest, head: bytes, body: bytes) -> None:
-            """Write an answer by the short way, and let the next request on the connection come."""
-            request.response_complete = True
-            if self.transport.is_closing():
-                return
-            if self.flow.write_paused:  # a client that asks on and on without reading
-                self.transport.abort()
-                return
-            dates = self.server_state.default_headers
-            date = dates[0][1] if dates else b""
-            if request.keep_alive and not body:
-                self.transport.write(b"%bdate: %b\r\ncontent-length: 0\r\n\r\n" % (head, date))
-            else:
-                connection = b"" if request.keep_alive else b"connection: close\r\n"
-                shown = b"" if request.seen.method == b"HEAD" else body
-                self.transport.write(
-                    b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (head, date, len(body), connection, shown)
-                )
-            self.server_state.total_requests += 1
-            if not request.keep_alive:
-                self.transport.close()
-            elif self.pipeline or self._is_deaf:
+        def answered(self) -> None:
+            """Called when an answer has been written by the short way: the next request may come."""
+            if self.pipeline or self._is_deaf:
                 self.on_response_complete()
             else:
                 self._idle_since = self.loop.time()

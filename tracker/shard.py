@@ -21,19 +21,30 @@ SCRIPT = files("tracker").joinpath("append_clicks.lua").read_bytes()
 _BATCHES_IN_FLIGHT_MAX = 2
 
 
-@dataclass(slots=True)
 class Event:
     """A row for the log; clicks that may earn credit carry the touch they leave, for how long it is kept and how soon
     after another it is a duplicate (`windows`, ms). `is_first`: the visitor has just been made up, so he has no other
     touches. `done` is told whether it is durable."""
 
-    line: bytes
-    done: Done
-    touch_key: bytes = b""
-    touch: bytes = b""
-    windows: tuple[int, int] = (0, 0)
-    is_first: bool = False
-    is_refusal: bool = False
+    __slots__ = ("done", "is_first", "is_refusal", "line", "touch", "touch_key", "windows")
+
+    def __init__(
+        self,
+        line: bytes,
+        done: Done,
+        touch_key: bytes = b"",
+        touch: bytes = b"",
+        windows: tuple[int, int] = (0, 0),
+        is_first: bool = False,
+        is_refusal: bool = False,
+    ) -> None:
+        self.line = line
+        self.done = done
+        self.touch_key = touch_key
+        self.touch = touch
+        self.windows = windows
+        self.is_first = is_first
+        self.is_refusal = is_refusal
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from schemas import keys
-from tests.clicks import AT, LIMITS, PATIENT, append, click, click_id, make_shard, refusal, rows_in
+from tests.clicks import AT, LIMITS, PATIENT, append, but, click, click_id, make_shard, refusal, rows_in
 from tests.log_server import LogServer
 from tracker.log import open_shard
 from tracker.log import replay as replay_spooled
@@ -57,7 +57,7 @@ def test_a_click_leaves_a_row_and_a_touch_that_lives_as_long_as_the_window(log_s
 
 def first(event: Event) -> Event:
     """The same as the first click of a visitor who has just been made up."""
-    return replace(event, is_first=True)
+    return but(event, is_first=True)
 
 
 def test_clicks_of_one_batch_are_two_entries_at_most(log_server: LogServer, run: Run) -> None:

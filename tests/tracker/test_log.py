@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from schemas import keys
-from tests.clicks import LIMITS, PATIENT, append, click, click_id, make_log, make_shard, refusal, rows_in, until
+from tests.clicks import LIMITS, PATIENT, append, but, click, click_id, make_log, make_shard, refusal, rows_in, until
 from tests.log_server import LogServer
 from tracker import log as log_module
 from tracker.log import Log, open_shard
@@ -46,7 +46,7 @@ async def append_to(log: Log, *events: Any) -> list[bool]:
     told: list[asyncio.Future[bool]] = [loop.create_future() for _ in events]
     for event, future in zip(events, told, strict=True):
         visitor = orjson.loads(event.line).get("visitor", "")
-        log.append(log.shard_of(visitor.encode()), replace(event, done=future.set_result))
+        log.append(log.shard_of(visitor.encode()), but(event, done=future.set_result))
     return list(await asyncio.gather(*told))
 
 
