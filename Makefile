@@ -8,8 +8,11 @@ READY := $(VENV)/.ready
 # Tests wait as much as they compute. A file's tests run in one process, in their order: they may share a system.
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
+OF_COMPILED := tests/tracker tests/fuzz tests/schemas/test_keys.py tests/schemas/test_compiled.py \
+	tests/end_to_end/test_hostile_edge.py tests/end_to_end/test_conversions.py tests/end_to_end/test_edge.py
+
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test fuzz check audit e2e bench bench-attribute bench-replay bench-credits bench-scale load chaos mutants lock clean
+.PHONY: help install compile run demo test test-compiled fuzz check audit e2e bench bench-attribute bench-replay bench-credits bench-scale load chaos mutants lock clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -24,6 +27,10 @@ $(READY): requirements.lock pyproject.toml
 
 install: $(READY) ## build .venv from requirements.lock: gives .venv/bin/lastcookie
 
+compile: $(READY) ## machine code of what a click goes through: two thirds of its time. Needs gcc and python3-dev
+	@command -v cc >/dev/null || { echo "no C compiler: install gcc and python3-dev"; exit 1; }
+	@$(BIN)/python -m deploy.compile
+
 run: $(READY) ## start everything on embedded stores with the demo program; Ctrl-C drains and stops
 	@exec $(BIN)/lastcookie up
 
@@ -32,7 +39,12 @@ demo: $(READY) ## three readers, two affiliates, one shop, over real HTTP agains
 
 test: $(READY) ## every test, on real Valkey, Redis 7, ClickHouse's engine and Chromium
 	@$(BIN)/python -m tests.needs
-	$(BIN)/python -m pytest $(AT_ONCE)
+	LASTCOOKIE_COMPILED=no $(BIN)/python -m pytest $(AT_ONCE)
+	@if command -v cc >/dev/null || [ -n "$$CI" ]; then $(MAKE) --no-print-directory test-compiled; \
+	else echo "not tested compiled: there is no C compiler"; fi
+
+test-compiled: compile ## the tests of what is compiled, compiled
+	LASTCOOKIE_COMPILED=must $(BIN)/python -m pytest $(AT_ONCE) $(OF_COMPILED)
 
 fuzz: $(READY) ## new input for [TARGET=url] for [SECONDS=300]; short runs of all targets are in `make test`
 	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),300) $(TARGET)
@@ -52,6 +64,7 @@ e2e: $(READY) ## the end-to-end tests alone
 	$(BIN)/python -m pytest $(AT_ONCE) tests/end_to_end
 
 bench: $(READY) ## clicks a second beside nginx in the same run; Redis bytes per live visitor
+	@$(MAKE) --no-print-directory compile || echo "measured as interpreted"
 	$(BIN)/python -m loadtests.bench
 
 bench-attribute: $(READY) ## `lastcookie attribute` on 10 million clicks and a million sales, beside DuckDB
@@ -79,4 +92,4 @@ lock: $(READY) ## write requirements.lock anew
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
 
 clean:   ## remove the environment and all state
-	rm -rf $(VENV) var
+	rm -rf $(VENV) var lastcookie_compiled

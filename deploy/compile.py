@@ -1,7 +1,7 @@
-"""Makes machine code of the click path and the rules, by mypyc: `python -m deploy.compile [--root DIR]`.
+"""Makes machine code of the modules named in schemas/compiled.py, by mypyc: `python -m deploy.compile [--into DIR]`.
 
-`DIR` is where the packages lie (this project's folder). The result goes into DIR/lastcookie_compiled, whole or not at
-all; nothing else is touched. It needs a C compiler and Python's headers (Debian: gcc python3-dev), and mypy.
+The result goes into DIR/lastcookie_compiled, whole or not at all; DIR is this project's folder, or where these same
+packages have been installed. It needs a C compiler and Python's headers (Debian: gcc python3-dev), and mypy.
 """
 
 import argparse
@@ -18,24 +18,24 @@ from schemas.compiled import FOLDER, ROOT, is_current, sign, sources
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compile the click path and the rules.")
-    parser.add_argument("--root", type=Path, default=ROOT, help="where the packages lie")
-    root = parser.parse_args().root.resolve()
-    if is_current(root / FOLDER, root):
-        print(f"{root / FOLDER}: is of the present sources")
+    parser = argparse.ArgumentParser(description="Compile the click path.")
+    parser.add_argument("--into", type=Path, default=ROOT, help="where the packages that are run lie; default: here")
+    target = parser.parse_args().into.resolve() / FOLDER
+    if is_current(target):
+        print(f"{FOLDER}: is of the present sources")
         return
-    with TemporaryDirectory(dir=root, prefix=f"{FOLDER}.") as draft:
+    with TemporaryDirectory(dir=target.parent, prefix=f"{FOLDER}.") as draft:
         made = Path(draft) / "made"
-        _compile(root, made, Path(draft) / "work")
-        sign(made, root)
-        shutil.rmtree(root / FOLDER, ignore_errors=True)
-        made.rename(root / FOLDER)
-    print(f"{root / FOLDER}: made")
+        _compile(made, Path(draft) / "work")
+        sign(made)
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+    print(f"{FOLDER}: made")
 
 
-def _compile(root: Path, made: Path, work: Path) -> None:
-    os.chdir(root)  # mypy takes a file's path for its module's name
-    paths = [str(path.relative_to(root)) for path in sources(root)]
+def _compile(made: Path, work: Path) -> None:
+    os.chdir(ROOT)  # mypy takes a file's path for its module's name
+    paths = [str(path.relative_to(ROOT)) for path in sources()]
     # multi_file: a C file for each module, so that they can be compiled at once
     extensions = mypycify(
         paths, opt_level="2", debug_level="0", multi_file=True, group_name="lastcookie", target_dir=str(work)

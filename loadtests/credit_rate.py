@@ -39,6 +39,7 @@ from tracker import loader as loader_module
 from tracker.conversions import Conversions
 from tracker.links import Links
 from tracker.loader import Loader
+from tracker.log import open_shard
 from tracker.reports import Report
 from tracker.rows import Splicer
 
@@ -98,7 +99,7 @@ class Rig:
 
     async def _click(self, program: str, visitors: int) -> None:
         shard, spool, _ = make_shard(self.server, self.folder)
-        assert await shard.open()
+        assert await open_shard(shard)
         events = [
             click(
                 next(self._numbers), f"{program}-{visitor}", program=program, link=f"l{count}",

@@ -14,6 +14,7 @@ from typing import Any
 
 from loadtests import nginx
 from loadtests.figures import percentile
+from schemas.compiled import compiled
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PROGRAMS = {"trackers": "tracker.app", "valkey": "valkey-server", "engine": "console.engine"}
@@ -36,8 +37,9 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Python, nginx, and the packages that the figures depend on; the commit where there is one."""
-    found = {"python": platform.python_version(), "nginx": nginx.version()}
+    """Python, nginx, and the packages that the figures depend on; the commit where there is one; whether the click
+    path is compiled."""
+    found = {"python": platform.python_version(), "nginx": nginx.version(), "compiled": "yes" if compiled() else "no"}
     found |= {name: version(name) for name in _PACKAGES}
     command = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)

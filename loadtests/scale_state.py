@@ -137,7 +137,7 @@ def _read_answers(pipe: socket.socket, commands: int) -> None:
 
 
 def _touches(settings: Settings, count: int) -> Iterator[tuple[bytes, int]]:
-    """Commands as tracker/log.py writes them for first clicks, in blocks, each with how many there are."""
+    """Commands as tracker/shard.py writes them for first clicks, in blocks, each with how many there are."""
     links = Links(load_snapshot(snapshot_path(settings.data.dir)), settings.redis.shards)
     ids = load_keys(settings.data.dir / "click-id.keys", b"")
     now = time.time_ns() // 1_000_000

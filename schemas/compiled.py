@@ -1,11 +1,11 @@
-"""Which modules may run compiled: the click path and the rules, which mypyc makes machine code of.
+"""Which modules may run compiled: what a tracker does for a click and for a postback, made machine code by mypyc.
 
 `make compile` (deploy/compile.py) writes them into a folder beside the packages. They are taken as long as they are of
-exactly the sources that are there; otherwise, and where there are none, Python interprets these same sources: there is
-one text of each rule. LASTCOOKIE_COMPILED=no leaves them out, =must refuses to run without. Called by the packages'
-`__init__`.
+exactly the sources that are there; otherwise, and where there are none, Python interprets these same sources.
+LASTCOOKIE_COMPILED=no leaves them out, =must refuses to run without. Called by the packages' `__init__`.
 
-Only modules without coroutines and generators: some of these behave differently in mypyc 2.4 (docs/decisions/0014).
+What decides about money stays interpreted, as it is read, and so does what has coroutines or generators: why, and what
+else to mind in these modules, is in docs/decisions/0014-compiled-modules.md.
 """
 
 import os
@@ -16,13 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 MODULES = (
-    "attribution.case",
-    "attribution.credit",
-    "attribution.evidence",
-    "attribution.stages",
-    "schemas.intervals",
     "schemas.keys",
-    "schemas.windows",
     "tracker.click_id",
     "tracker.cookie",
     "tracker.destination",

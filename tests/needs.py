@@ -1,4 +1,4 @@
-"""What the tests need besides Python packages: Redis 7, Chromium, nginx, systemd's tools, from the system's packages.
+"""What the tests need besides Python packages: Redis 7, Chromium, nginx, a compiler, from the system's packages.
 
 `python -m tests.needs` installs what is missing where it may (root on a Debian machine), and says what it could not:
 the tests that need it are then skipped with that reason in their name's place, and in CI that is a failure.
@@ -8,21 +8,26 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 PROGRAMS = {
+    "cc": "gcc libc6-dev",
     "redis-server": "redis-server",
     "chromium": "chromium",
     "curl": "curl",
     "nginx": "nginx-light",
     "systemd-analyze": "systemd",
 }
-"""By program, the Debian package that brings it."""
+"""By program, the Debian packages that bring it."""
 
 
 def missing() -> list[str]:
     """Packages whose program is not here."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"  # Debian keeps nginx where only root's PATH leads
-    return [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
+    packages = [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
+    has_headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    return packages if has_headers else [*packages, "python3-dev"]
 
 
 def main() -> None:
@@ -30,7 +35,7 @@ def main() -> None:
     if packages and os.geteuid() == 0 and shutil.which("apt-get"):
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # no service started
         subprocess.run(["apt-get", "update", "-qq"], env=environ, check=False)
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *" ".join(packages).split()]
         subprocess.run(command, env=environ, check=False, stdout=subprocess.DEVNULL)
     for package in missing():
         print(f"not installed, tests that need it will be skipped: {package}", file=sys.stderr)
