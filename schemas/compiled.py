@@ -28,6 +28,7 @@ MODULES = (
     "tracker.report_fields",
     "tracker.report_reader",
     "tracker.report_rows",
+    "tracker.report_steps",
     "tracker.reports",
     "tracker.resp",
     "tracker.shard",

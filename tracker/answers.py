@@ -1,6 +1,7 @@
 """Answers of the edge's endpoints: one shape of error everywhere. Called by api.py."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -42,9 +43,14 @@ def _headers(error: FieldError) -> dict[str, str]:
 
 def json_head(content: Any, status: int, headers: Mapping[str, str] = NO_STORE) -> tuple[bytes, bytes]:
     """The same as `json_response` for who goes the short way (server.py): status line and headers, and the body."""
+    return _head(status, tuple(headers.items())), orjson.dumps(content)
+
+
+@lru_cache(maxsize=64)
+def _head(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json"]
-    lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
-    return "".join(f"{line}\r\n" for line in lines).encode(), orjson.dumps(content)
+    lines += [f"{name.lower()}: {value}" for name, value in headers]
+    return "".join(f"{line}\r\n" for line in lines).encode()
 
 
 def error_head(error: FieldError) -> tuple[bytes, bytes]:

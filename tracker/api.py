@@ -39,7 +39,7 @@ from tracker.answers import (
 )
 from tracker.authorization import Door, Sender, bearer, own_program, sender_of
 from tracker.click_id import ClickIds, visitor_text
-from tracker.conversions import Conversions, NotRecorded, Taken, from_spool, spooled
+from tracker.conversions import Conversions, NotRecorded, from_spool, spooled
 from tracker.cookie import read_visitor
 from tracker.explain import Explanations
 from tracker.links import Links
@@ -55,6 +55,7 @@ from tracker.report_fields import (
     read_reversal,
 )
 from tracker.report_reader import read_report, with_what_is_left_out
+from tracker.report_steps import Taken
 from tracker.reports import Outcome, Report
 from tracker.short import ShortRequest
 from tracker.signatures import is_signed

@@ -103,12 +103,11 @@ class Worker:
         secrets = load_secrets(folder / "click-id.keys", os.urandom(48))
         ids = ClickIds(secrets)
         rates = Rates(limits.rate_clicks_per_ip, limits.rate_clicks_per_visitor)
-        self.redirect = Redirect(
-            settings, self.links, self.log, ids, rates, clock, buffered(os.urandom), number, self.counters
-        )
+        random_bytes = buffered(os.urandom)
+        self.redirect = Redirect(settings, self.links, self.log, ids, rates, clock, random_bytes, number, self.counters)
         self.calls = Calls(redis_url, max(settings.redis.timeout_ms / 1000, 1.0))
         conversions = Conversions(
-            self.calls, settings.redis.shards, self.links, clock, lambda: os.urandom(12).hex(), self.counters
+            self.calls, settings.redis.shards, self.links, clock, lambda: random_bytes(12).hex(), self.counters
         )
         door = Door(settings, self.links, clock, self.counters, secrets.values())
         explanations = Explanations(settings, self.links, door, conversions.is_reported, clock, self.counters)

@@ -121,7 +121,7 @@ def read_order_id(value: Any) -> str:
 
 def _is_placeholder(value: str) -> bool:
     """Whether it is what a template says that was not filled in, or filled in with nothing."""
-    for text in (value, unquote(value)):
+    for text in (value, unquote(value)) if "%" in value else (value,):
         bare = text.strip(" \"'\t\r\n").strip()
         if bare.lower() in _NOTHING or _UNFILLED.fullmatch(bare):
             return True
@@ -138,18 +138,10 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple
 
     Whether that time is too far back is asked when it is known whether the order is new: `check_age`."""
     content: dict[str, Any] = {}
-    readers: dict[str, Callable[[Any], Any]] = {
-        "amount": _read_amount,
-        "currency": _read_currency,
-        "customer_id": lambda value: _printable(value, "customer_id", 128),
-        "coupon": _read_coupons,
-        "channel": lambda value: _printable(value, "channel", 64),
-        "items": _read_items,
-    }
-    for name, read in readers.items():
-        if known.get(name) not in _LEFT_OUT.get(name, (None, "")):
+    for name, read in _READERS.items():
+        if name in known and known[name] not in _LEFT_OUT.get(name, (None, "")):
             content[name] = read(known[name])
-    if _is_placeholder(content.get("customer_id", "-")):  # it would make one customer of all
+    if "customer_id" in content and _is_placeholder(content["customer_id"]):  # it would make one customer of all
         del content["customer_id"]
     sale_ts = now
     if known.get("ts") not in (None, ""):
@@ -246,6 +238,16 @@ def _read_item(item: Any, accepted: str) -> dict[str, Any]:
         if item.get(name) is not None:
             read[name] = _printable(item[name], "items", 128)
     return read
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "amount": _read_amount,
+    "currency": _read_currency,
+    "customer_id": lambda value: _printable(value, "customer_id", 128),
+    "coupon": _read_coupons,
+    "channel": lambda value: _printable(value, "channel", 64),
+    "items": _read_items,
+}
 
 
 def _number_as_text(value: Any) -> Any:
