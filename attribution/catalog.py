@@ -23,12 +23,17 @@ class Standings(Mapping[str, Affiliate]):
         self._known: dict[str, Affiliate | None] = {}
 
     def __getitem__(self, affiliate: str) -> Affiliate:
-        if affiliate not in self._known:
-            self._known[affiliate] = self._build(affiliate)
-        standing = self._known[affiliate]
+        standing: Affiliate | None = self.get(affiliate)
         if standing is None:
             raise KeyError(affiliate)
         return standing
+
+    def get(self, affiliate: str, default: Any = None) -> Any:
+        """What `Mapping` says, which does it in three times the time; asked a dozen times a sale."""
+        if affiliate not in self._known:
+            self._known[affiliate] = self._build(affiliate)
+        standing = self._known[affiliate]
+        return default if standing is None else standing
 
     def __iter__(self) -> Iterator[str]:
         return (record["id"] for record in self._projection.all("affiliate"))
