@@ -17,11 +17,13 @@ from pathlib import Path
 
 MODULES = (
     "schemas.keys",
+    "tracker.click",
     "tracker.click_id",
     "tracker.cookie",
     "tracker.destination",
     "tracker.filters",
     "tracker.links",
+    "tracker.parameters",
     "tracker.rates",
     "tracker.reader",
     "tracker.redirect",

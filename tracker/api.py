@@ -46,8 +46,8 @@ from tracker.links import Links
 from tracker.openapi import document
 from tracker.origins import Origins, cors
 from tracker.pages import PIXEL
+from tracker.parameters import parse_query
 from tracker.rates import Rates
-from tracker.redirect import parse_query
 from tracker.report_fields import (
     FieldError,
     canonical,

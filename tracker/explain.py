@@ -22,8 +22,8 @@ from schemas.settings import Settings
 from tracker.answers import NO_STORE
 from tracker.authorization import Door, bearer, own_program, sender_of
 from tracker.links import Links
+from tracker.parameters import parse_query
 from tracker.rates import Rates
-from tracker.redirect import parse_query
 from tracker.report_fields import FieldError, read_goal, read_order_id, read_program
 
 ANSWER_BYTES_MAX = 4 << 20

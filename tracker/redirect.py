@@ -1,6 +1,6 @@
 """The redirect: a click on a link becomes a line for the log, a touch, a cookie and a 302; an ad seen a line and a GIF.
 
-`Redirect.click` is the whole path of a click but for the log's append (log.py) and the HTTP around it (server.py). It
+`Redirect.click` is the whole path of a click but for the log's append (shard.py) and the HTTP around it (server.py). It
 decides nothing about money: it flags what section 2 of the attribution rules will not count, drops nothing, and always
 answers. Values that came from outside reach the log only JSON-encoded and the Location only percent-encoded.
 """
@@ -8,86 +8,22 @@ answers. Values that came from outside reach the log only JSON-encoded and the L
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
 import orjson
 
 from schemas.settings import Settings
 from tracker import destination, filters
+from tracker.click import Appender, Click, Request
 from tracker.click_id import ClickIds, visitor_ascii
 from tracker.cookie import read_visitor, set_cookie_header
 from tracker.links import Links, Route, duplicate_key, fields
 from tracker.pages import NOT_FOUND, NOT_KNOWN_YET, PREFETCH_REFUSED, SEEN, UNAVAILABLE_METHOD
+from tracker.parameters import parse_query, sub_ids
 from tracker.rates import Rates
-from tracker.reader import Seen
 from tracker.shard import Event
 from tracker.spool import Done
 
-SUB_IDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "ref")
-_SUB_ID_BYTES_MAX = 255
 _TEXT_BYTES_MAX = 2048
-_PARAMETERS_MAX = 200
-
-
-class Request(Protocol):
-    """What the redirect needs of a request."""
-
-    seen: Seen
-    peer: str
-    scheme: str
-
-    def respond(self, head: bytes, body: bytes) -> None:
-        """Takes status line and headers, each line ended, and the body."""
-
-
-class Appender(Protocol):
-    """What the redirect needs of the log."""
-
-    def shard_of(self, visitor: bytes) -> int:
-        """The shard that keeps a visitor."""
-
-    def append(self, shard: int, event: Event) -> None:
-        """Records an event, and calls its `done`."""
-
-
-class Click:
-    """One click, or view, as it is worked out step by step."""
-
-    __slots__ = (
-        "at",
-        "consents",
-        "duplicate_key",
-        "flags",
-        "has_come_before",
-        "id",
-        "ip",
-        "parameters",
-        "query",
-        "request",
-        "route",
-        "sets_cookie",
-        "url",
-        "visitor",
-    )
-    id: bytes
-    visitor: bytes
-    has_come_before: bool
-    flags: list[str]
-    sets_cookie: bool
-    url: str
-    duplicate_key: bytes
-
-    def __init__(
-        self, request: Request, route: Route, at: int, ip: str, query: bytes, parameters: dict[str, str]
-    ) -> None:
-        self.request = request
-        self.route = route
-        self.at = at
-        self.ip = ip
-        self.query = query
-        self.parameters = parameters
-        self.consents = not query or parameters.get("consent") != "0"
 
 
 class Redirect:
@@ -245,7 +181,7 @@ class Redirect:
             self._refuse(click, "deep_link", to)
             template = route.landing
         assert template is not None
-        values = _sub_ids(parameters)
+        values = sub_ids(parameters)
         values |= {"program": route.program, "affiliate": route.affiliate, "link": route.link, "ts": str(click.at)}
         url = template.expand(values)
         if "click_id" in template.macros:
@@ -264,7 +200,7 @@ class Redirect:
         route, seen = click.route, click.request.seen
         more = _referrer_member(seen.referrer) if seen.referrer else b""
         if click.query:
-            more += fields(**_sub_ids(click.parameters), query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
+            more += fields(**sub_ids(click.parameters), query=click.query[:_TEXT_BYTES_MAX].decode("utf-8", "replace"))
         if not route.is_view:
             more += route.url_field if click.url is route.plain_url else fields(url=click.url)
         return b'{"ip":"%b",%b"click_id":"%b","ts":"%d",%b%b%b"visitor":"%b","sequence":%d,"flags":%b}' % (
@@ -311,34 +247,6 @@ class Redirect:
             request.respond(head, b"")
         else:
             request.respond(*NOT_FOUND)
-
-
-def parse_query(query: bytes) -> dict[str, str]:
-    """The parameters of a query, decoded; of several with one name the first. Never fails: bytes that are no UTF-8
-    become U+FFFD, and what follows the 200th is left out."""
-    parameters: dict[str, str] = {}
-    if b"%" in query or b"+" in query or not query.isascii():
-        for piece in query.split(b"&", _PARAMETERS_MAX)[:_PARAMETERS_MAX]:
-            name, _, value = piece.partition(b"=")
-            parameters.setdefault(_decode(name), _decode(value))
-    else:  # nothing to decode: a third of the time
-        for text in query.decode("ascii").split("&", _PARAMETERS_MAX)[:_PARAMETERS_MAX]:
-            plain_name, _, plain_value = text.partition("=")
-            parameters.setdefault(plain_name, plain_value)
-    return parameters
-
-
-def _decode(text: bytes) -> str:
-    return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "replace")
-
-
-def _sub_ids(parameters: dict[str, str]) -> dict[str, str]:
-    """Those that are given, cut to 255 bytes; a character that the cut would split goes as a whole."""
-    return {
-        name: value.encode()[:_SUB_ID_BYTES_MAX].decode("utf-8", "ignore")
-        for name in SUB_IDS
-        if (value := parameters.get(name))
-    }
 
 
 _set_cookie = lru_cache(maxsize=64)(set_cookie_header)

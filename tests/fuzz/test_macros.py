@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import examples
 from tests.fuzz.hostile import texts
 from tracker.destination import MACRO_VALUE_BYTES_MAX, compile_template
-from tracker.redirect import parse_query
+from tracker.parameters import parse_query
 
 TEMPLATE = compile_template("https://shop.example/p/{sub1}/x?a={sub2}&b={sub3}#{ref}")
 EMPTY = parse_url(TEMPLATE.expand({}))

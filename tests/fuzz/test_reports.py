@@ -12,7 +12,7 @@ from tests.fuzz.budget import examples
 from tests.fuzz.hostile import json_values, texts
 from tracker.click_id import ClickIds
 from tracker.openapi import document
-from tracker.redirect import parse_query
+from tracker.parameters import parse_query
 from tracker.report_fields import ALIASES, KNOWN, FieldError, canonical, read_content, read_program, read_reversal
 from tracker.report_reader import read_report, with_what_is_left_out
 from tracker.reports import Report, decode_claim, encode_claim, merge
