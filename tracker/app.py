@@ -24,6 +24,7 @@ import uvloop
 from redis.exceptions import RedisError
 
 from schemas import keys
+from schemas.compiled import compiled
 from schemas.log_server import has_room
 from schemas.logs import configure_logs, logger
 from schemas.projection import MARK, Projection
@@ -312,7 +313,7 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
         task.add_done_callback(_stop_if_broken)
     gc.collect()
     gc.freeze()  # what lives as long as the worker is not looked through again: that took up to 20 ms
-    logger().info("tracker listening", number=number, pid=os.getpid())
+    logger().info("tracker listening", number=number, pid=os.getpid(), is_compiled=compiled() is not None)
     await http.serve(sockets=[listener])
     await worker.log.close(server.drain_timeout / 1000)
     for task in tasks:
