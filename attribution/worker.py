@@ -270,8 +270,9 @@ class Worker:
 
     def _is_staged(self, case: Case) -> bool:
         """Whether another goal of its order may say who gets this sale."""
-        terms = terms_at(self._catalog.terms(case.program), case.sale.ts)
-        return terms.goals_judged == "first" and self._goals.are_several(case.program)
+        if not self._goals.are_several(case.program):  # of most programs there is one goal
+            return False
+        return terms_at(self._catalog.terms(case.program), case.sale.ts).goals_judged == "first"
 
     def _cases_of_stages(self, orders: Iterable[Order], batch: Sequence[Case]) -> list[Case]:
         """The goals of orders of which one is decided again or confirmed: what follows it must follow. In the order

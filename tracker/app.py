@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import orjson
@@ -316,11 +316,19 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
     logger().info("tracker listening", number=number, pid=os.getpid(), is_compiled=compiled() is not None)
     await http.serve(sockets=[listener])
     await worker.log.close(server.drain_timeout / 1000)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end(tasks)
     worker.calls.close()
     await worker.redis.aclose()
+
+
+async def end(tasks: Iterable["asyncio.Task[None]"], patience_seconds: float = 0.5) -> None:
+    """Cancel tasks until they have ended: where a call to the log server fails as it is cancelled, redis-py tells of the
+    failure alone, and the task goes on."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=patience_seconds)
 
 
 def _stop_if_broken(task: "asyncio.Task[None]") -> None:
