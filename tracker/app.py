@@ -322,8 +322,8 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
 
 
 async def end(tasks: Iterable["asyncio.Task[None]"], patience_seconds: float = 0.5) -> None:
-    """Cancel tasks until they have ended: where a call to the log server fails as it is cancelled, redis-py tells of the
-    failure alone, and the task goes on."""
+    """Cancel tasks until they have ended. Once is not enough: where a call to the log server fails as it is cancelled,
+    redis-py may tell of the failure alone, and the task goes on."""
     waiting = set(tasks)
     while waiting:
         for task in waiting:
