@@ -7,8 +7,14 @@ packages have been installed. It needs a C compiler and Python's headers (Debian
 import argparse
 import os
 import shutil
+import sys
+import sysconfig
+from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+os.environ["LASTCOOKIE_COMPILED"] = "no"  # whoever must have it compiled must be able to compile it
 
 from mypyc.build import mypycify
 from setuptools import Distribution
@@ -16,21 +22,41 @@ from setuptools.command.build_ext import build_ext
 
 from schemas.compiled import FOLDER, ROOT, is_current, sign, sources
 
+_RECIPE = "recipe"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compile the click path.")
     parser.add_argument("--into", type=Path, default=ROOT, help="where the packages that are run lie; default: here")
     target = parser.parse_args().into.resolve() / FOLDER
-    if is_current(target):
+    if is_current(target) and _recipe_of(target) == _recipe():
         print(f"{FOLDER}: is of the present sources")
         return
+    if shutil.which("cc") is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        sys.exit("there is no C compiler, or no header of Python's: install gcc and python3-dev")
+    os.umask(0o022)  # whoever runs it must be able to read it
     with TemporaryDirectory(dir=target.parent, prefix=f"{FOLDER}.") as draft:
         made = Path(draft) / "made"
         _compile(made, Path(draft) / "work")
         sign(made)
-        shutil.rmtree(target, ignore_errors=True)
+        (made / _RECIPE).write_text(_recipe())
+        os.sync()  # a file that a loss of power has emptied would look whole
+        if target.exists():
+            target.rename(Path(draft) / "old")
         made.rename(target)
     print(f"{FOLDER}: made")
+
+
+def _recipe() -> str:
+    """Another one for every change of the compiler, or of what it is told."""
+    texts = [Path(__file__).read_bytes(), (ROOT / "pyproject.toml").read_bytes()]
+    versions = f"{version('mypy')} {version('setuptools')}".encode()
+    return blake2b(b"".join([versions, *texts]), digest_size=16).hexdigest()
+
+
+def _recipe_of(target: Path) -> str:
+    recipe = target / _RECIPE
+    return recipe.read_text() if recipe.exists() else ""
 
 
 def _compile(made: Path, work: Path) -> None:

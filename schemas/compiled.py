@@ -4,7 +4,7 @@
 exactly the sources that are there; otherwise, and where there are none, Python interprets these same sources.
 LASTCOOKIE_COMPILED=no leaves them out, =must refuses to run without. Called by the packages' `__init__`.
 
-What decides about money stays interpreted, as it is read, and so does what has coroutines or generators: why, and what
+What decides who earns stays interpreted, as it is read, and so does what has coroutines or generators: why, and what
 else to mind in these modules, is in docs/decisions/0014-compiled-modules.md.
 """
 
@@ -13,7 +13,10 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from hashlib import blake2b
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from sysconfig import get_config_var
 
 MODULES = (
     "schemas.keys",
@@ -40,6 +43,9 @@ ROOT = Path(__file__).parent.parent
 """Where the packages lie."""
 
 FOLDER = "lastcookie_compiled"
+LIBRARY = "lastcookie__mypyc"
+"""What the modules share; named by mypyc after the group's name."""
+
 _STAMP = "sources"
 
 
@@ -49,10 +55,13 @@ def sources(root: Path = ROOT) -> list[Path]:
 
 
 def fingerprint(root: Path = ROOT) -> str:
-    """Another one for every change of a source or of the Python that runs them."""
-    texts = blake2b(sys.version.encode(), digest_size=16)
-    for path in sources(root):
-        texts.update(b"%d " % path.stat().st_size + path.read_bytes())
+    """Another one for every change of the Python that runs them, or of a source: of those that are compiled, and of the
+    others in their packages, whose types and constants are compiled in."""
+    texts = blake2b(f"{sys.version} {get_config_var('SOABI')}".encode(), digest_size=16)
+    for package in ("schemas", "tracker"):
+        for path in sorted((root / package).glob("*.py")):
+            text = path.read_bytes()
+            texts.update(b"%b %d " % (path.name.encode(), len(text)) + text)
     return texts.hexdigest()
 
 
@@ -62,9 +71,13 @@ def sign(folder: Path, root: Path = ROOT) -> None:
 
 
 def is_current(folder: Path, root: Path = ROOT) -> bool:
-    """Whether the folder was made of the present sources by this Python."""
-    stamp = folder / _STAMP
-    return stamp.exists() and stamp.read_text() == fingerprint(root)
+    """Whether the folder is whole, and was made of the present sources for this Python."""
+    suffix = EXTENSION_SUFFIXES[0]
+    wanted = [folder / f"{name.replace('.', '/')}{suffix}" for name in MODULES]
+    try:
+        return all(path.exists() for path in wanted) and (folder / _STAMP).read_text() == fingerprint(root)
+    except (OSError, ValueError):  # not ours to read: that must stop nobody
+        return False
 
 
 @cache
@@ -73,8 +86,13 @@ def compiled() -> Path | None:
     wish = os.environ.get("LASTCOOKIE_COMPILED", "")
     folder = ROOT / FOLDER
     if wish != "no" and is_current(folder):
-        sys.path.append(str(folder))  # the modules share a library that lies there
-        return folder
+        sys.path.append(str(folder))
+        try:
+            import_module(LIBRARY)
+        except ImportError:  # a file cut short, a file system without execution
+            sys.path.remove(str(folder))
+        else:
+            return folder
     if wish == "must":
         raise ImportError(f"there is nothing compiled of the present sources in {folder}: make compile")
     return None

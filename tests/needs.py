@@ -26,11 +26,16 @@ def missing() -> list[str]:
     """Packages whose program is not here."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"  # Debian keeps nginx where only root's PATH leads
     packages = [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
-    has_headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-    return packages if has_headers else [*packages, "python3-dev"]
+    return packages if _has_headers() else [*packages, "python3-dev"]
+
+
+def _has_headers() -> bool:
+    return Path(sysconfig.get_path("include"), "Python.h").exists()
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--compiler"]:  # is there one?
+        sys.exit(shutil.which("cc") is None or not _has_headers())
     packages = missing()
     if packages and os.geteuid() == 0 and shutil.which("apt-get"):
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # no service started

@@ -1,6 +1,6 @@
 """Conversions: a good report is claimed and appended in one step, with the evidence that decides it.
 
-Reports that come together go together, as clicks do (log.py): one reading of the claims of their orders and of the
+Reports that come together go together, as clicks do (shard.py): one reading of the claims of their orders and of the
 touches of their visitors, then each is taken into its claim (reports.py, pure), then one script writes claims and
 lines. The script leaves out a report whose claim has changed meanwhile; that one is taken up again. So a thousand
 reports of one order at once make one sale. A shard has one batch in flight; what comes meanwhile makes the next.

@@ -136,6 +136,8 @@ def _parse(data: bytes, start: int = 0) -> tuple[Reply, int] | None:
         return None, end + 2
     if kind == b"$":
         stop = end + 2 + int(head)
+        if stop < end + 2:
+            return ServerError("a negative length"), end + 2
         return (data[end + 2 : stop], stop + 2) if len(data) >= stop + 2 else None
     if kind == b"*" and head == b"-1":
         return ServerError("the transaction was given up"), end + 2

@@ -4,12 +4,13 @@ import ast
 import os
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
 
 from schemas import compiled
-from schemas.compiled import FOLDER, MODULES, ROOT, fingerprint, is_current, sign, sources
+from schemas.compiled import FOLDER, LIBRARY, MODULES, ROOT, fingerprint, is_current, sign, sources
 
 
 @pytest.fixture
@@ -19,7 +20,11 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / package).mkdir()
         for path in (ROOT / package).glob("*.*"):
             (tmp_path / package / path.name).write_bytes(path.read_bytes())
-    (tmp_path / FOLDER).mkdir()
+    for name in MODULES:
+        path = tmp_path / FOLDER / f"{name.replace('.', '/')}{EXTENSION_SUFFIXES[0]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / FOLDER / f"{LIBRARY}.py").touch()
     sign(tmp_path / FOLDER, tmp_path)
     return tmp_path
 
@@ -54,10 +59,34 @@ def test_after_a_change_of_a_source_python_runs_the_source(project: Path) -> Non
     assert not found and "make compile" in said
 
 
-def test_without_anything_made_python_runs_the_source(project: Path) -> None:
-    (project / FOLDER / "sources").unlink()
-    assert where(project, "")[0] == [str(project / "tracker")]
-    assert "make compile" in where(project, "must")[1]
+def is_left_out(project: Path) -> bool:
+    return where(project, "")[0] == [str(project / "tracker")] and "make compile" in where(project, "must")[1]
+
+
+@pytest.mark.parametrize("name", ["sources", f"tracker/resp{EXTENSION_SUFFIXES[0]}", f"{LIBRARY}.py"])
+def test_what_is_not_whole_is_left_out(project: Path, name: str) -> None:
+    (project / FOLDER / name).unlink()
+    assert is_left_out(project)
+
+
+def test_a_library_that_cannot_be_loaded_stops_nobody(project: Path) -> None:
+    """Cut short by a loss of power, or on a file system without execution."""
+    (project / FOLDER / f"{LIBRARY}.py").rename(project / FOLDER / f"{LIBRARY}{EXTENSION_SUFFIXES[0]}")
+    assert is_left_out(project)
+
+
+def test_a_note_that_cannot_be_read_stops_nobody(project: Path) -> None:
+    note = project / FOLDER / "sources"
+    note.unlink()
+    note.mkdir()
+    assert is_left_out(project)
+
+
+def test_a_module_that_is_not_compiled_counts_too(project: Path) -> None:
+    """Its types and constants are compiled in."""
+    source = project / "schemas" / "durations.py"
+    source.write_text(source.read_text() + "\n")
+    assert is_left_out(project)
 
 
 def test_every_source_and_the_python_count(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +107,7 @@ def test_no_module_has_what_runs_otherwise_when_it_is_compiled(path: Path) -> No
     assert [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, foreign)] == []
 
 
-def test_no_module_decides_about_money() -> None:
+def test_no_module_decides_who_earns() -> None:
     assert not [name for name in MODULES if name.startswith("attribution.")]
 
 

@@ -300,3 +300,9 @@ def test_no_server_is_an_error_at_once(tmp_path: Path) -> None:
     for url in (f"unix://{tmp_path}/none", f"redis://127.0.0.1:{port}"):
         with pytest.raises(OSError):
             asyncio.run(connect(url, "k", 1))
+
+
+@pytest.mark.parametrize("data", [b"\r\n", b"$-3\r\n", b"$-7\r\n", b"*2\r\n$-2\r\n:1\r\n"])
+def test_what_no_server_says_is_an_error_and_ends(data: bytes) -> None:
+    parsed = resp._parse(data)
+    assert parsed is not None and isinstance(parsed[0], ServerError) and 0 < parsed[1] <= len(data)
