@@ -62,7 +62,6 @@ def _recipe_of(target: Path) -> str:
 def _compile(made: Path, work: Path) -> None:
     os.chdir(ROOT)  # mypy takes a file's path for its module's name
     paths = [str(path.relative_to(ROOT)) for path in sources()]
-    # multi_file: a C file for each module, so that they can be compiled at once
     extensions = mypycify(
         paths, opt_level="2", debug_level="0", multi_file=True, group_name="lastcookie", target_dir=str(work)
     )
