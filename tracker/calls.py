@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError, Timeout
 
 from schemas.keys import server
 from schemas.log_server import is_noted
-from tracker.dial import ask, connect
+from tracker.dial import ask, connect, reply_to
 from tracker.resp import Connection, ConnectionLost, Reply, ServerError, encode
 
 _LEFT_ALONE_SECONDS = 0.25
@@ -94,10 +94,9 @@ class _Line:
         connection = self._connection
         if connection is None or not connection.is_open:
             connection = await self._connect()
-        replied: asyncio.Future[Reply] = loop.create_future()
+        replied = reply_to(lambda on_reply: connection.call(payload, on_reply))
         self._in_flight.add(replied)
         timer = loop.call_later(self._timeout_seconds, self.give_up, TimeoutError("the log server takes too long"))
-        connection.call(payload, lambda reply: None if replied.done() else replied.set_result(reply))
         try:
             reply = await replied
         finally:

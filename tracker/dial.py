@@ -6,12 +6,13 @@ Called by log.py and calls.py.
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from schemas.log_url import server_urls
-from tracker.resp import Connection, ConnectionLost, Reply, ServerError, encode
+from tracker.resp import Connection, ConnectionLost, OnReply, Reply, ServerError, encode
 
 
 async def connect(url: str, key: str, timeout_seconds: float) -> Connection:
@@ -63,12 +64,17 @@ async def _open(url: str, key: str, moved_to: tuple[str, int] | None) -> Connect
 
 async def ask(connection: Connection, *arguments: bytes) -> bytes | int | list[bytes | int | None] | None:
     """One call, awaited. Raises ServerError or ConnectionLost."""
-    future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    connection.call(encode(arguments), lambda reply: None if future.done() else future.set_result(reply))
-    reply = await future
+    reply = await reply_to(lambda on_reply: connection.call(encode(arguments), on_reply))
     if isinstance(reply, Exception):
         raise reply
     return reply
+
+
+def reply_to(send: Callable[[OnReply], None]) -> "asyncio.Future[Reply]":
+    """The reply to what `send` sends, errors included, to be awaited; whoever stops waiting for it disturbs nobody."""
+    replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    send(lambda reply: None if replied.done() else replied.set_result(reply))
+    return replied
 
 
 async def knows(connection: Connection, command: bytes) -> bool:

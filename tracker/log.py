@@ -14,7 +14,7 @@ import orjson
 
 from schemas import keys
 from schemas.logs import logger
-from tracker.dial import ask, connect, knows
+from tracker.dial import ask, connect, knows, reply_to
 from tracker.resp import ConnectionLost, Reply, ServerError
 from tracker.shard import SCRIPT, Event, Limits, Shard
 from tracker.spool import Spool
@@ -135,11 +135,10 @@ async def open_shard(shard: Shard) -> bool:
 
 async def replay(shard: Shard, events: list[Event]) -> bool:
     """Append events of the spool; True when all are in the log."""
-    replayed: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    shard.replay(events, lambda reply: None if replayed.done() else replayed.set_result(reply))
+    replayed = reply_to(lambda on_reply: shard.replay(events, on_reply))
     try:
         async with asyncio.timeout(max(_REPLAY_SECONDS, shard.limits.timeout_seconds)):
-            reply = await replayed
+            reply: Reply = await replayed
     except TimeoutError as error:
         reply = error
     if isinstance(reply, Exception):
