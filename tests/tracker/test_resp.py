@@ -125,7 +125,9 @@ def test_a_transaction_is_done_whole_or_not_at_all(log_server: LogServer) -> Non
 
 
 def test_a_reply_that_nobody_waits_for_is_dropped() -> None:
-    Connection().data_received(b":1\r\n")
+    connection = Connection()
+    connection.data_received(b":1\r\n")
+    assert connection._buffer == b""
 
 
 def test_a_call_is_an_array_of_strings() -> None:
