@@ -28,7 +28,7 @@ $(READY): requirements.lock pyproject.toml
 install: $(READY) ## build .venv from requirements.lock: gives .venv/bin/lastcookie
 
 compile: $(READY) ## machine code of what a click goes through. Needs gcc and python3-dev
-	@$(BIN)/python -m deploy.compile
+	@LASTCOOKIE_COMPILED=no $(BIN)/python -m deploy.compile
 
 run: $(READY) ## start everything on embedded stores with the demo program; Ctrl-C drains and stops
 	@exec $(BIN)/lastcookie up
@@ -39,7 +39,7 @@ demo: $(READY) ## three readers, two affiliates, one shop, over real HTTP agains
 test: $(READY) ## every test, on real Valkey, Redis 7, ClickHouse's engine and Chromium
 	@$(BIN)/python -m tests.needs
 	LASTCOOKIE_COMPILED=no $(BIN)/python -m pytest $(AT_ONCE)
-	@if [ -n "$$CI" ] || $(BIN)/python -m tests.needs --compiler; then $(MAKE) --no-print-directory test-compiled; \
+	@if [ -n "$$CI" ] || $(BIN)/python -m deploy.compile --check; then $(MAKE) --no-print-directory test-compiled; \
 	else echo "not tested compiled: there is no C compiler, or no header of Python's"; fi
 
 test-compiled: compile ## the tests of what is compiled, compiled

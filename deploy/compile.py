@@ -14,12 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-os.environ["LASTCOOKIE_COMPILED"] = "no"  # whoever must have it compiled must be able to compile it
-
-from mypyc.build import mypycify
-from setuptools import Distribution
-from setuptools.command.build_ext import build_ext
-
 from schemas.compiled import FOLDER, ROOT, is_current, sign, sources
 
 _RECIPE = "recipe"
@@ -27,13 +21,17 @@ _RECIPE = "recipe"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compile the click path.")
+    parser.add_argument("--check", action="store_true", help="only say whether there is what it takes")
     parser.add_argument("--into", type=Path, default=ROOT, help="where the packages that are run lie; default: here")
-    target = parser.parse_args().into.resolve() / FOLDER
+    options = parser.parse_args()
+    if options.check:
+        sys.exit(1 if missing() else 0)
+    target = options.into.resolve() / FOLDER
     if is_current(target) and _recipe_of(target) == _recipe():
         print(f"{FOLDER}: is of the present sources")
         return
-    if shutil.which("cc") is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
-        sys.exit("there is no C compiler, or no header of Python's: install gcc and python3-dev")
+    if packages := missing():
+        sys.exit(f"cannot compile without {' '.join(packages)}")
     os.umask(0o022)  # whoever runs it must be able to read it
     with TemporaryDirectory(dir=target.parent, prefix=f"{FOLDER}.") as draft:
         made = Path(draft) / "made"
@@ -45,6 +43,12 @@ def main() -> None:
             target.rename(Path(draft) / "old")
         made.rename(target)
     print(f"{FOLDER}: made")
+
+
+def missing() -> list[str]:
+    """Debian's packages that it takes and that are not here."""
+    packages = [] if shutil.which("cc") else ["gcc", "libc6-dev"]
+    return packages if Path(sysconfig.get_path("include"), "Python.h").exists() else [*packages, "python3-dev"]
 
 
 def _recipe() -> str:
@@ -60,6 +64,10 @@ def _recipe_of(target: Path) -> str:
 
 
 def _compile(made: Path, work: Path) -> None:
+    from mypyc.build import mypycify  # here, as others ask what is missing
+    from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
+
     os.chdir(ROOT)  # mypy takes a file's path for its module's name
     paths = [str(path.relative_to(ROOT)) for path in sources()]
     extensions = mypycify(

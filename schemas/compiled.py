@@ -51,7 +51,16 @@ _STAMP = "sources"
 
 def sources(root: Path = ROOT) -> list[Path]:
     """The files that are compiled."""
-    return [root / f"{name.replace('.', '/')}.py" for name in MODULES]
+    return _files(root, ".py")
+
+
+def made_files(folder: Path) -> list[Path]:
+    """What they become in the folder, for this Python."""
+    return _files(folder, EXTENSION_SUFFIXES[0])
+
+
+def _files(root: Path, suffix: str) -> list[Path]:
+    return [root / f"{name.replace('.', '/')}{suffix}" for name in MODULES]
 
 
 def fingerprint(root: Path = ROOT) -> str:
@@ -72,10 +81,8 @@ def sign(folder: Path, root: Path = ROOT) -> None:
 
 def is_current(folder: Path, root: Path = ROOT) -> bool:
     """Whether the folder is whole, and was made of the present sources for this Python."""
-    suffix = EXTENSION_SUFFIXES[0]
-    wanted = [folder / f"{name.replace('.', '/')}{suffix}" for name in MODULES]
     try:
-        return all(path.exists() for path in wanted) and (folder / _STAMP).read_text() == fingerprint(root)
+        return all(path.exists() for path in made_files(folder)) and (folder / _STAMP).read_text() == fingerprint(root)
     except (OSError, ValueError):  # not ours to read: that must stop nobody
         return False
 

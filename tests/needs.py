@@ -8,41 +8,39 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+
+from deploy.compile import missing as lacking_to_compile
 
 PROGRAMS = {
-    "cc": "gcc libc6-dev",
     "redis-server": "redis-server",
     "chromium": "chromium",
     "curl": "curl",
     "nginx": "nginx-light",
     "systemd-analyze": "systemd",
 }
-"""By program, the Debian packages that bring it."""
+"""By program, the Debian package that brings it."""
 
 
-def missing() -> list[str]:
+def missing(programs: Mapping[str, str]) -> list[str]:
     """Packages whose program is not here."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"  # Debian keeps nginx where only root's PATH leads
-    packages = [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
-    return packages if _has_headers() else [*packages, "python3-dev"]
+    return [package for program, package in programs.items() if shutil.which(program, path=path) is None]
 
 
-def _has_headers() -> bool:
-    return Path(sysconfig.get_path("include"), "Python.h").exists()
+def install(packages: Sequence[str]) -> None:
+    """Install packages where that is allowed: root on a Debian machine."""
+    if not packages or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # no service started
+    subprocess.run(["apt-get", "update", "-qq"], env=environ, check=False)
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    subprocess.run(command, env=environ, check=False, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--compiler"]:  # is there one?
-        sys.exit(shutil.which("cc") is None or not _has_headers())
-    packages = missing()
-    if packages and os.geteuid() == 0 and shutil.which("apt-get"):
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # no service started
-        subprocess.run(["apt-get", "update", "-qq"], env=environ, check=False)
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *" ".join(packages).split()]
-        subprocess.run(command, env=environ, check=False, stdout=subprocess.DEVNULL)
-    for package in missing():
+    install([*missing(PROGRAMS), *lacking_to_compile()])
+    for package in [*missing(PROGRAMS), *lacking_to_compile()]:
         print(f"not installed, tests that need it will be skipped: {package}", file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas import compiled
-from schemas.compiled import FOLDER, LIBRARY, MODULES, ROOT, fingerprint, is_current, sign, sources
+from schemas.compiled import FOLDER, LIBRARY, MODULES, ROOT, fingerprint, is_current, made_files, sign, sources
 
 
 @pytest.fixture
@@ -20,8 +20,7 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / package).mkdir()
         for path in (ROOT / package).glob("*.*"):
             (tmp_path / package / path.name).write_bytes(path.read_bytes())
-    for name in MODULES:
-        path = tmp_path / FOLDER / f"{name.replace('.', '/')}{EXTENSION_SUFFIXES[0]}"
+    for path in made_files(tmp_path / FOLDER):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / FOLDER / f"{LIBRARY}.py").touch()
