@@ -26,6 +26,7 @@ from tracker.report_fields import FieldError
 from tracker.signatures import AGE_SECONDS_MAX, Signature, read_signature
 
 _OUT = ("banned", "removed")
+_OPENED_MAX = 1000
 _NOBODYS = bytes(38)
 """What a signature is held against where there is no such key; it is refused whatever it is."""
 
@@ -55,18 +56,34 @@ class Door:
         self._counters = counters
         self._proxies = filters.TrustedProxies(str(network) for network in settings.server.trusted_proxies)
         self._wrong_keys = WrongKeys(settings.limits.rate_wrong_keys_per_ip)
+        self._opened: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._opened_at: tuple[object, ...] = ()
 
     def key_record(self, sender: Sender, key: str, *kinds: str) -> Any:
         """The record of a key of one of these kinds. Raises FieldError: 401 for no key of ours, 403 for another kind or
         from another address than its own, 429 for one wrong key too many."""
-        try:
-            record = key_record(self._links.projection, key, *kinds)
-        except FieldError as error:
-            if error.status != 401:
-                raise
-            raise self._refusal(sender, error) from None
+        record = self._opened_before().get((key, kinds))
+        if record is None:
+            try:
+                record = key_record(self._links.projection, key, *kinds)
+            except FieldError as error:
+                if error.status != 401:
+                    raise
+                raise self._refusal(sender, error) from None
+            if len(self._opened) < _OPENED_MAX:
+                self._opened[key, kinds] = record
         self._check_address(sender, record)
         return record
+
+    def _opened_before(self) -> dict[tuple[str, tuple[str, ...]], Any]:
+        """The right keys that came since an entity last changed: what a key opens is decided by nothing else, and
+        takes a tenth of a report's time to find out."""
+        projection = self._links.projection
+        present = projection, projection.position, projection.stream_id
+        if present != self._opened_at:
+            self._opened.clear()
+            self._opened_at = present
+        return self._opened
 
     def signer_record(self, sender: Sender, headers: Headers, body: bytes) -> Any:
         """The record of the key by which this very body is signed. Raises FieldError: 401 where it is not, without a

@@ -11,7 +11,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +257,7 @@ class Conversions:
 
 def spooled(report: Report, params: Mapping[str, str]) -> dict[str, Any]:
     """A report as the spool keeps it."""
-    return {"report": asdict(report), "params": params}
+    return {"report": report._asdict(), "params": params}
 
 
 def from_spool(record: dict[str, Any]) -> tuple[Report, dict[str, str]]:

@@ -5,7 +5,6 @@ meanwhile, not at all.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
@@ -123,7 +122,7 @@ def _case(
         newest = max(newest, _newest_ts(state.touches))
     if is_first and is_fresh and claim.ts == report.received_at and newest > claim.ts:
         # Several clocks: a sale is not before the click that it was read together with.
-        claim = replace(claim, ts=newest)
+        claim = claim._replace(ts=newest)
     return claim, case_line(report, claim, touches, has_gap)
 
 

@@ -5,10 +5,9 @@ reports so far amount to: content by trust, evidence by trust, and the time of t
 in; its outcome says what to answer. Called by conversions.py, which keeps claims in Redis.
 """
 
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -30,8 +29,7 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """One report: content only as far as it was given; `visitor` and `click_id` are evidence. Times in ms.
 
     `sale_ts` is the time of the sale by this report alone, after the tolerance for the merchant's clock; `oldest_ts` is
@@ -55,8 +53,7 @@ class Report:
         return "browser" if self.source in ("pixel", "tag") else "server"
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """What is known of one sale; `content` and `evidence` by trust. A row of evidence is
     [received_at, visitor, click_id, click's visitor]."""
 
@@ -64,9 +61,9 @@ class Claim:
     first_received_at: int
     source: str
     ts: int
-    revision: int = 1
-    content: dict[str, Content] = field(default_factory=dict)
-    evidence: dict[str, list[list[Any]]] = field(default_factory=dict)
+    revision: int
+    content: dict[str, Content]
+    evidence: dict[str, list[list[Any]]]
 
     @property
     def is_confirmed(self) -> bool:
@@ -111,7 +108,7 @@ class Claim:
             for trust, fields in self.content.items()
         }
         mark = [self.first_received_at, FORGOTTEN, FORGOTTEN if self.click_ids() else None, None]
-        return replace(self, content=content, evidence={"server": [mark]})
+        return self._replace(content=content, evidence={"server": [mark]})
 
     def decision_input(self) -> tuple[object, ...]:
         """What the credit depends on; a change of it within `merge_within` decides the sale again. Never where the
@@ -141,6 +138,7 @@ def merge(claim: Claim | None, report: Report, merge_within_ms: int) -> tuple[Cl
             first_received_at=report.received_at,
             source=report.source,
             ts=report.sale_ts,
+            revision=1,
             content={report.trust: report.content},
             evidence=_with_evidence({}, report),
         )
@@ -150,11 +148,11 @@ def merge(claim: Claim | None, report: Report, merge_within_ms: int) -> tuple[Cl
         return claim, Outcome.CONFLICT
     outcome = Outcome.MERGED if known is None else Outcome.DUPLICATE
     content = {**claim.content, report.trust: {**report.content, **(known or {})}}  # what agrees stays as it is
-    changed = replace(claim, content=content, ts=_sale_ts(claim, report))
+    changed = claim._replace(content=content, ts=_sale_ts(claim, report))
     if report.received_at - claim.first_received_at < merge_within_ms:
-        changed = replace(changed, evidence=_with_evidence(claim.evidence, report))
+        changed = changed._replace(evidence=_with_evidence(claim.evidence, report))
     if changed != claim:
-        changed = replace(changed, revision=claim.revision + 1)
+        changed = changed._replace(revision=claim.revision + 1)
     return changed, outcome
 
 
