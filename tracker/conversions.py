@@ -2,8 +2,8 @@
 
 Reports that come together go together, as clicks do (shard.py): one reading of the claims of their orders and of the
 touches of their visitors, then each is taken into its claim (reports.py, pure), then one script writes claims and
-lines. The script leaves out a report whose claim has changed meanwhile; that one is taken up again. So a thousand
-reports of one order at once make one sale. A shard has one batch in flight; what comes meanwhile makes the next.
+lines. Where claims have changed meanwhile the others are written without theirs, and theirs are taken up again. So a
+thousand reports of one order at once make one sale. A shard has one batch in flight; what comes meanwhile is the next.
 HTTP is in api.py, the rows are in report_rows.py.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -146,19 +147,31 @@ class Conversions:
             steps = self._steps(batch, left, claims, states, read_at)
             if not steps:
                 return
-            answers = await self._script(
-                keys=[keys.conversions(shard), keys.ready(shard), *(made.waiting.key for made in steps)],
-                args=[word for made in steps for word in (made.before, made.after, *made.lines)],
-            )
-            if answers == -1:
-                raise NotRecorded("claims are being rebuilt")
-            refused = [made.waiting for made, answer in zip(steps, answers, strict=True) if answer != 1]
-            batch[left : left + len(steps)] = refused
+            taken_up, refused = len(steps), []
+            while steps and (changed := await self._write(shard, steps)):
+                refused += [made.waiting for made in steps if made.waiting.key in changed]
+                steps = [made for made in steps if made.waiting.key not in changed]
+            batch[left : left + taken_up] = refused
             left += len(refused)
-            for made, answer in zip(steps, answers, strict=True):
-                if answer == 1:
-                    self._counters[f"reports:{made.waiting.report.source}:{made.taken[0]}"] += 1
-                    _tell(made.waiting, made.taken)
+            for made in steps:
+                self._counters[f"reports:{made.waiting.report.source}:{made.taken[0]}"] += 1
+                _tell(made.waiting, made.taken)
+
+    async def _write(self, shard: int, steps: Sequence[Step]) -> set[str]:
+        """Record these steps, in one step; where somebody has changed claims meanwhile the keys of these, and nothing
+        is recorded. Raises NotRecorded."""
+        changes: dict[str, tuple[bytes, bytes]] = {}
+        for made in steps:  # several may be of one order, each upon the one before
+            before, _ = changes.get(made.waiting.key, (made.before, b""))
+            changes[made.waiting.key] = before, made.after
+        fields = zip(*(made.lines for made in steps), strict=True)
+        answers = await self._script(
+            keys=[keys.conversions(shard), keys.ready(shard), *changes],
+            args=[*(b"\n".join(filter(None, lines)) for lines in fields), *chain.from_iterable(changes.values())],
+        )
+        if answers == -1:
+            raise NotRecorded("claims are being rebuilt")
+        return set() if answers == 1 else {key for key, answer in zip(changes, answers, strict=True) if answer != 1}
 
     def _steps(
         self,
@@ -230,13 +243,13 @@ class Conversions:
                 raise FieldError(404, "conversion_unknown", "no such sale has been reported", "order_id")
             line = reversal_line(self._new_id(), claim, reversal, source, self._clock())
             answers = await self._script(
-                keys=[keys.conversions(shard), keys.ready(shard), key], args=[b"", content, line, b"", b"", b""]
+                keys=[keys.conversions(shard), keys.ready(shard), key], args=[line, b"", b"", b"", b"", content]
             )
         except (RedisError, OSError, TimeoutError) as error:
             raise NotRecorded(str(error)) from error
         if answers == -1:
             raise NotRecorded("claims are being rebuilt")
-        if answers[0] not in (1, content):
+        if answers not in (1, [content]):
             raise FieldError(409, "reversal_conflict", "this reversal_id was used with other content", "reversal_id")
         return claim.conversion_id
 

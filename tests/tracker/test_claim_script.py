@@ -20,8 +20,10 @@ def server(log_server: LogServer) -> Any:
 
 
 def claims(redis: Any, *changes: tuple[str, str, str]) -> Any:
-    """For each a key, the claim as it was read, and as it shall be; which is also what is said of it."""
-    args = [word for _, before, after in changes for word in (before, after, after, f"to decide: {after}", "", after)]
+    """For each a key, the claim as it was read, and as it shall be; the latter are also what is said of them."""
+    said = [after for _, _, after in changes]
+    lines = ["\n".join(said), "\n".join(f"to decide: {after}" for after in said), "", "\n".join(said)]
+    args = [*lines, *(word for _, before, after in changes for word in (before, after))]
     return redis.register_script(SCRIPT)(keys=[STREAM, READY, *(key for key, _, _ in changes)], args=args)
 
 
@@ -31,7 +33,7 @@ def entries(redis: Any) -> Any:
 
 def test_of_two_that_see_an_order_free_one_claims_it(server: Any) -> None:
     """The other is told what is there now, and has appended nothing."""
-    assert claims(server, (CLAIM, "", "mine")) == [1]
+    assert claims(server, (CLAIM, "", "mine")) == 1
     assert claims(server, (CLAIM, "", "yours")) == [b"mine"]
     assert server.get(CLAIM) == b"mine"
     ((_, fields),) = server.xrange(STREAM)
@@ -40,25 +42,31 @@ def test_of_two_that_see_an_order_free_one_claims_it(server: Any) -> None:
 
 def test_who_knows_the_claim_may_change_it(server: Any) -> None:
     claims(server, (CLAIM, "", "mine"))
-    assert claims(server, (CLAIM, "mine", "ours")) == [1]
+    assert claims(server, (CLAIM, "mine", "ours")) == 1
     assert server.get(CLAIM) == b"ours" and server.xlen(STREAM) == 2
 
 
-def test_of_several_each_is_claimed_that_is_still_as_it_was(server: Any) -> None:
-    """One entry says what went well, in the order in which it was given."""
+def test_who_thinks_that_there_is_a_claim_where_there_is_none_is_told(server: Any) -> None:
+    assert claims(server, (CLAIM, "mine", "ours")) == [b""]
+    assert not server.exists(CLAIM, STREAM)
+
+
+def test_a_claim_may_stay_as_it_is(server: Any) -> None:
+    """The report of it is appended."""
+    claims(server, (CLAIM, "", "mine"))
+    assert claims(server, (CLAIM, "mine", "mine")) == 1
+    assert server.get(CLAIM) == b"mine" and entries(server) == [[b"mine"], [b"mine"]]
+
+
+def test_of_several_nothing_is_claimed_where_one_is_not_as_it_was(server: Any) -> None:
+    """It is said which, and what they are; without them the others are one entry."""
     claims(server, (OTHER, "", "taken"))
     third = keys.claim(0, "shoes", "3", "sale")
     assert claims(server, (CLAIM, "", "mine"), (OTHER, "", "late"), (third, "", "new")) == [1, b"taken", 1]
+    assert [server.get(key) for key in (CLAIM, OTHER, third)] == [None, b"taken", None]
+    assert claims(server, (CLAIM, "", "mine"), (third, "", "new")) == 1
     assert [server.get(key) for key in (CLAIM, OTHER, third)] == [b"mine", b"taken", b"new"]
     assert entries(server) == [[b"taken"], [b"mine", b"new"]]
-
-
-def test_several_reports_of_one_order_follow_each_other(server: Any) -> None:
-    """Each sees the claim as the one before it leaves it; where the first comes too late, so do the others."""
-    assert claims(server, (CLAIM, "", "one"), (CLAIM, "one", "two"), (CLAIM, "two", "two")) == [1, 1, 1]
-    assert server.get(CLAIM) == b"two"
-    assert claims(server, (CLAIM, "one", "x"), (CLAIM, "x", "y")) == [b"two", b"two"]
-    assert entries(server) == [[b"one", b"two", b"two"]]
 
 
 def test_nothing_is_claimed_where_nothing_can_be_appended(server: Any) -> None:
