@@ -5,9 +5,8 @@ them and the rule asks for nothing else; then no table needs to be read. Called 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,8 +19,7 @@ from schemas.version import ENGINE_VERSION
 KINDS = {"c": "click", "s": "soft", "v": "view"}
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """A sale and what the edge knew of its visitors. `is_again`: it may have been decided before."""
 
     conversion_id: str
@@ -32,7 +30,7 @@ class Case:
     is_again: bool
     is_disputed: bool
     has_gap: bool
-    states: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str]
 
     @property
     def order(self) -> tuple[str, str]:
@@ -42,7 +40,7 @@ class Case:
     def of_stored(cls, program: str, row: dict[str, Any], now: int) -> "Case":
         """A sale out of the tables, to be decided again from there."""
         sale = _sale(program, row)
-        return cls(row["conversion_id"], program, row["order_id"], sale, now, True, bool(row["disputed"]), True)
+        return cls(row["conversion_id"], program, row["order_id"], sale, now, True, bool(row["disputed"]), True, {})
 
 
 def read_case(data: bytes) -> Case:

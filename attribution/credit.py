@@ -13,7 +13,6 @@ document's order.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from attribution.evidence import (
@@ -49,8 +48,7 @@ _BRINGING_METHODS = frozenset((*KINDS, "coupon"))
 """Credits that bind a returning customer: one by `customer` only repeats an older one."""
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What the checks and claims of one sale look at; `terms` are those at the sale, `versions` all."""
 
     sale: Sale
@@ -146,35 +144,35 @@ def _find_consumed(sale: Sale, candidates: Sequence[Touch], credited: Sequence[P
 # Section 2: eligibility
 
 
-def _is_after_sale(touch: Touch, facts: Facts) -> bool:
+def _is_after_sale(touch: Touch, _affiliate: Affiliate, facts: Facts) -> bool:
     return touch.ts > facts.sale.ts
 
 
-def _is_out_of_window(touch: Touch, facts: Facts) -> bool:
-    return facts.sale.ts - touch.ts >= _window_of(touch, facts)
+def _is_out_of_window(touch: Touch, affiliate: Affiliate, facts: Facts) -> bool:
+    return facts.sale.ts - touch.ts >= _window_of(touch, affiliate, facts)
 
 
-def _carries(flag: str) -> Callable[[Touch, Facts], bool]:
-    return lambda touch, facts: flag in touch.flags
+def _carries(flag: str) -> Callable[[Touch, Affiliate, Facts], bool]:
+    return lambda touch, affiliate, facts: flag in touch.flags
 
 
-def _is_of_inactive(touch: Touch, facts: Facts) -> bool:
-    return not _is_active(_affiliate(touch.affiliate, facts), touch.ts)
+def _is_of_inactive(touch: Touch, affiliate: Affiliate, _facts: Facts) -> bool:
+    return not _is_active(affiliate, touch.ts)
 
 
-def _is_of_banned(touch: Touch, facts: Facts) -> bool:
-    return _is_banned(_affiliate(touch.affiliate, facts), facts.sale.ts)
+def _is_of_banned(_touch: Touch, affiliate: Affiliate, facts: Facts) -> bool:
+    return _is_banned(affiliate, facts.sale.ts)
 
 
-def _is_own_sale(touch: Touch, facts: Facts) -> bool:
-    return _buys_himself(_affiliate(touch.affiliate, facts), facts)
+def _is_own_sale(_touch: Touch, affiliate: Affiliate, facts: Facts) -> bool:
+    return _buys_himself(affiliate, facts)
 
 
-def _is_consumed(touch: Touch, facts: Facts) -> bool:
+def _is_consumed(touch: Touch, _affiliate: Affiliate, facts: Facts) -> bool:
     return facts.consumed_up_to is not None and _position(touch) <= facts.consumed_up_to
 
 
-CHECKS: tuple[tuple[Reason, Callable[[Touch, Facts], bool]], ...] = (
+CHECKS: tuple[tuple[Reason, Callable[[Touch, Affiliate, Facts], bool]], ...] = (
     (Reason.AFTER_SALE, _is_after_sale),
     (Reason.OUT_OF_WINDOW, _is_out_of_window),
     (Reason.BOT, _carries("bot")),
@@ -187,7 +185,8 @@ CHECKS: tuple[tuple[Reason, Callable[[Touch, Facts], bool]], ...] = (
     (Reason.SELF_REFERRAL, _is_own_sale),
     (Reason.CONSUMED, _is_consumed),
 )
-"""Rows 1 to 7 of the table in section 2, in its order: a touch loses for the first that applies to it."""
+"""Rows 1 to 7 of the table in section 2, in its order: a touch loses for the first that applies to it and the affiliate
+whose it is."""
 
 _FLAG_REASONS = frozenset(Reason[flag.upper()] for flag in FLAGS)
 _CHECKS_WITHOUT_FLAGS = tuple(check for check in CHECKS if check[0] not in _FLAG_REASONS)
@@ -218,17 +217,18 @@ def _judge(candidates: Sequence[Touch], facts: Facts) -> list[Reason | None]:
 
 
 def _first_reason(touch: Touch, facts: Facts) -> Reason | None:
+    affiliate = _affiliate(touch.affiliate, facts)
     for reason, applies in CHECKS if touch.flags else _CHECKS_WITHOUT_FLAGS:
-        if applies(touch, facts):
+        if applies(touch, affiliate, facts):
             return reason
     return None
 
 
-def _window_of(touch: Touch, facts: Facts) -> int:
+def _window_of(touch: Touch, affiliate: Affiliate, facts: Facts) -> int:
     """How long this touch can earn: by the terms then, or for clicks by the affiliate's own window."""
     if touch.kind == "view":
         return terms_at(facts.versions, touch.ts).view_window
-    own = _affiliate(touch.affiliate, facts).window
+    own = affiliate.window
     return terms_at(facts.versions, touch.ts).window if own is None else own
 
 

@@ -4,8 +4,8 @@ All times are integer milliseconds since the epoch, UTC; lengths of time are mil
 what follows from them (`attribution/credit.py`). Called by who gathers evidence for the rule.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 KINDS = ("click", "soft", "view")
 """Kinds of touch, the strongest first; the method of a credit by touch is its kind."""
@@ -14,8 +14,7 @@ METHODS = (*KINDS, "coupon", "customer", "none")
 FLAGS = ("bot", "prefetch", "duplicate", "no_consent", "blocked")
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """A recorded event that can earn credit; `ts` in milliseconds since the epoch."""
 
     click_id: str
@@ -28,8 +27,7 @@ class Touch:
     link: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
+class Sale(NamedTuple):
     """A sale and its evidence; (`order_id`, `goal`) is unique in its program. `ts` in milliseconds."""
 
     order_id: str | None
@@ -43,8 +41,7 @@ class Sale:
     channel: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Affiliate:
+class Affiliate(NamedTuple):
     """An affiliate's standing in one program.
 
     `active` holds half-open intervals [from, to) in milliseconds, None for an open end; None itself is
@@ -60,8 +57,7 @@ class Affiliate:
     visitors: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class CouponOwner:
+class CouponOwner(NamedTuple):
     """Who owns a code from a millisecond (inclusive) to another (exclusive); None for an open end."""
 
     affiliate: str
@@ -77,8 +73,7 @@ def coupon_key(code: str) -> str:
 _ASCII_CAPITALS = {small: small - 32 for small in range(ord("a"), ord("z") + 1)}
 
 
-@dataclass(frozen=True, slots=True)
-class PastCredit:
+class PastCredit(NamedTuple):
     """A credit in force of another sale in the program; without an affiliate it went to nobody."""
 
     order_id: str
@@ -114,16 +109,14 @@ class Reason(StrEnum):
     FIRST_GOAL = "FIRST_GOAL"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A touch that could have won, and what became of it."""
 
     touch: Touch
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Credit:
+class Credit(NamedTuple):
     """Who gets the sale, if anybody, by what, and every candidate in order of (`ts`, `click_id`)."""
 
     affiliate: str | None

@@ -5,7 +5,6 @@ they hold what the log holds; what is decided within a batch is remembered until
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from attribution.case import Case
@@ -77,8 +76,7 @@ class Goals:
     def remember(self, case: Case, staged: Staged, decision_seq: int) -> None:
         """A decision that is in no table yet, for the rest of the batch."""
         own, credit = self.of(case), staged.credit
-        stage = replace(
-            own.stage,
+        stage = own.stage._replace(
             affiliate=credit.affiliate,
             click_id=credit.click_id,
             method=credit.method,

@@ -7,14 +7,13 @@ itself (credit.py), and finding an order's goals (goals.py, replay_history.py). 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from attribution.evidence import Affiliate, Candidate, Credit, Reason, Sale
 from schemas.terms import Terms
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """A goal of the order that was decided before, with its credit in force.
 
     `visitors` are those that its reports name; `is_confirmed`: a server has reported it, not browsers alone.
@@ -35,8 +34,7 @@ class Stage:
         return self.is_confirmed and not self.is_disputed
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """The credit of a goal among the others of its order.
 
     `follows` is the goal whose credit it has taken over, '' where it was judged by itself.
@@ -75,7 +73,7 @@ def follow(
         return Staged(alone, is_disputed)
     first = min(leading, key=_doubts)  # of equals the earliest
     is_sure = first.is_believed or _shares_visitor(first, sale)
-    candidates = tuple(replace(one, reason=reason_behind(one, first.click_id)) for one in alone.candidates)
+    candidates = tuple(one._replace(reason=reason_behind(one, first.click_id)) for one in alone.candidates)
     credit = Credit(first.affiliate, first.click_id, first.method, candidates)
     return Staged(credit, is_disputed or first.is_disputed or not is_sure, first.goal)
 

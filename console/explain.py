@@ -5,7 +5,6 @@ with the reason that the rule gives them. Called by the private port; the senten
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -147,7 +146,7 @@ def _older(
         [],
     )
     candidates = [
-        candidate if followed is None else replace(candidate, reason=reason_behind(candidate, followed))
+        candidate if followed is None else candidate._replace(reason=reason_behind(candidate, followed))
         for candidate in judged.candidates
     ]
     return [

@@ -1,6 +1,5 @@
 """What the edge had at hand: when it is all that can win, and how a decision is written down."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -22,7 +21,7 @@ STATE = f"alice boots c abcdefgh {AT - 5} {CLICK}\nbob - s abcdefgh {AT - 3} {SO
 def case(**changed: Any) -> Case:
     sale = Sale("o", AT, "p", "sale", ("v",))
     whole = Case("id", "p", "o", sale, AT, False, False, False, {"v": STATE})
-    return replace(whole, **changed)
+    return whole._replace(**changed)
 
 
 def test_touches_are_read_as_the_script_wrote_them() -> None:

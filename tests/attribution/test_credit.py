@@ -4,7 +4,6 @@ The published cases are run in test_cases.py; what must hold of every case is in
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,7 +175,7 @@ def test_a_ban_counts_at_the_sale(banned: int, reason: str) -> None:
 )
 def test_a_sale_is_his_own_by_customer_or_by_any_of_its_visitors(own: Affiliate, reason: str) -> None:
     facts: dict[str, Any] = {"affiliates": {"alice": own}, "identities": {"k1": ["v2"]}}
-    facts["sale"] = replace(SALE, customer_id="k1")
+    facts["sale"] = SALE._replace(customer_id="k1")
     terms = {"self_referral": "reject", "identity": "customer"}
     assert reason_of(judge([touch("c1", 5)], terms, **facts), "c1") == reason
     assert reason_of(judge([touch("c1", 5)], {"identity": "customer"}, **facts), "c1") is Reason.WON
@@ -275,7 +274,7 @@ def test_the_method_is_the_kind_of_the_winner(kind: str) -> None:
 
 @pytest.mark.parametrize(("channel", "owner"), [("email", None), ("Email", "alice"), (None, "alice"), ("cpc", "alice")])
 def test_an_own_channel_takes_the_sale_from_everybody(channel: str | None, owner: str | None) -> None:
-    sale = replace(SALE, channel=channel, coupons=("BOB5",))
+    sale = SALE._replace(channel=channel, coupons=("BOB5",))
     touches = [touch("c1", 5), touch("s1", 6, kind="soft"), touch("b1", 7, flags=frozenset({"bot"}))]
     credit = judge(touches, {"channels": ["email"]}, sale=sale, coupons={"BOB5": [CouponOwner("bob")]})
     assert credit.affiliate == owner
@@ -313,7 +312,7 @@ def test_an_own_channel_takes_the_sale_from_everybody(channel: str | None, owner
     ],
 )
 def test_a_coupon_means_what_the_terms_say(coupon: str, touches: list[Touch], expected: object) -> None:
-    sale = replace(SALE, coupons=("bob5",))
+    sale = SALE._replace(coupons=("bob5",))
     terms = {"coupon": coupon, "view_window": "1d"}
     assert outcome(judge(touches, terms, sale=sale, coupons={"BOB5": [CouponOwner("bob")]})) == expected
 
@@ -330,7 +329,7 @@ def test_a_coupon_means_what_the_terms_say(coupon: str, touches: list[Touch], ex
     ],
 )
 def test_a_code_whose_owner_may_not_be_credited_is_no_coupon(bob: Affiliate) -> None:
-    sale = replace(SALE, customer_id="k1", coupons=("NEW", "BOB5", "SAVE10", "LAST"))
+    sale = SALE._replace(customer_id="k1", coupons=("NEW", "BOB5", "SAVE10", "LAST"))
     coupons = {"BOB5": [CouponOwner("bob")], "SAVE10": [CouponOwner("carol")], "LAST": [CouponOwner("dave")]}
     credit = judge([], {"self_referral": "reject"}, sale=sale, coupons=coupons, affiliates={"bob": bob})
     assert credit.affiliate == "carol"
@@ -348,7 +347,7 @@ def test_a_code_whose_owner_may_not_be_credited_is_no_coupon(bob: Affiliate) -> 
     ],
 )
 def test_a_code_belongs_to_who_owns_it_at_the_sale(owners: list[CouponOwner], owner: str | None) -> None:
-    assert judge([], sale=replace(SALE, coupons=("OLD",)), coupons={"OLD": owners}).affiliate == owner
+    assert judge([], sale=SALE._replace(coupons=("OLD",)), coupons={"OLD": owners}).affiliate == owner
 
 
 def test_codes_compare_without_ascii_case_only() -> None:
@@ -356,7 +355,7 @@ def test_codes_compare_without_ascii_case_only() -> None:
 
 
 def test_the_first_coupon_counts_although_a_later_one_is_involved() -> None:
-    sale = replace(SALE, coupons=("BOB5", "SAVE10"))
+    sale = SALE._replace(coupons=("BOB5", "SAVE10"))
     coupons = {"BOB5": [CouponOwner("bob")], "SAVE10": [CouponOwner("carol")]}
     touches = [touch("c1", 9, "carol"), touch("c2", 5)]
     assert judge(touches, {"coupon": "if_involved"}, sale=sale, coupons=coupons).affiliate == "alice"
@@ -385,8 +384,8 @@ def past(order_id: str, age_ms: int, affiliate: str | None, **fields: Any) -> Pa
         ([past("o0", 5, "alice", method="customer")], None),
         ([past("o0", 5, None, method="none"), past("o2", 9, "alice")], "alice"),
         ([past("o0", 5, "bob", method="customer"), past("o2", 9, "alice")], "alice"),
-        ([replace(past("o0", 5, "alice"), customer_id="k2")], None),
-        ([replace(past("o0", 5, "alice"), customer_id=None)], None),
+        ([past("o0", 5, "alice")._replace(customer_id="k2")], None),
+        ([past("o0", 5, "alice")._replace(customer_id=None)], None),
         ([past("o0", 5, "alice"), past("o2", 9, "bob")], "alice"),
         ([past("o0", 5, "banned"), past("o2", 9, "bob")], None),
         ([past("o0", 5, "paused"), past("o2", 9, "bob")], None),
@@ -404,7 +403,7 @@ def test_a_returning_customer_is_his_who_was_credited_last(credited: list[PastCr
         "himself": Affiliate(customers=frozenset({"k1"})),
     }
     terms = {"repeat": "customer", "customer_window": "1d", "self_referral": "reject"}
-    facts: dict[str, Any] = {"sale": replace(SALE, customer_id="k1"), "affiliates": affiliates}
+    facts: dict[str, Any] = {"sale": SALE._replace(customer_id="k1"), "affiliates": affiliates}
     for order in (credited, credited[::-1]):
         credit = judge([], terms, credited=order, **facts)
         assert (credit.affiliate, credit.click_id) == (affiliate, None)
@@ -414,7 +413,7 @@ def test_a_returning_customer_is_his_who_was_credited_last(credited: list[PastCr
 def test_a_returning_customer_is_asked_for_after_touch_and_coupon() -> None:
     terms = {"repeat": "customer"}
     facts: dict[str, Any] = {"credited": [past("o0", 5, "carol")], "coupons": {"BOB5": [CouponOwner("bob")]}}
-    facts["sale"] = replace(SALE, customer_id="k1", coupons=("BOB5",))
+    facts["sale"] = SALE._replace(customer_id="k1", coupons=("BOB5",))
     assert judge([touch("c1", 5)], terms, **facts).method == "click"
     assert judge([], terms, **facts).method == "coupon"
     assert judge([], terms | {"coupon": "if_involved"}, **facts).method == "customer"
@@ -422,5 +421,5 @@ def test_a_returning_customer_is_asked_for_after_touch_and_coupon() -> None:
 
 
 def test_a_sale_without_a_customer_has_no_returning_one() -> None:
-    credited = [replace(past("o0", 5, "alice"), customer_id=None)]
+    credited = [past("o0", 5, "alice")._replace(customer_id=None)]
     assert judge([], {"repeat": "customer"}, credited=credited).affiliate is None

@@ -4,7 +4,6 @@ import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -164,12 +163,11 @@ def _reduced(case: Any, program: str) -> tuple[FileCase, Terms]:
     """What files can say of a case: unflagged touches, one visitor, the rule and the windows in force at the sale."""
     terms = terms_at(case.terms, case.sale.ts)
     touches = [
-        replace(touch, program=f"{program}/{touch.program}", flags=frozenset(), link="")
+        touch._replace(program=f"{program}/{touch.program}", flags=frozenset(), link="")
         for touch in case.touches
         if not touch.flags and touch.visitor and touch.affiliate and touch.click_id
     ]
-    sale = replace(
-        case.sale,
+    sale = case.sale._replace(
         order_id=program,
         program=f"{program}/{case.sale.program}",
         goal="sale",

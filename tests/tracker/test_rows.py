@@ -207,7 +207,7 @@ def test_every_field_of_every_line_is_a_column_and_every_column_is_filled(tables
     """The loader refuses unknown fields; a column that nothing fills would be a lie in the schema."""
     lines = redirect_lines()
     clicked, refused = lines[0], lines[1]
-    case = Case("c", "p", "o", Sale("o", 1, "p"), 1, False, False, False)
+    case = Case("c", "p", "o", Sale("o", 1, "p"), 1, False, False, False, {})
     credit = credit_line(case, Staged(Credit(None, None, "none", ()), False), 1, 0, 1, 1, parse_versions(None)[0])
     written = {
         "clicks": orjson.loads(clicked).keys() | {"country", "device", "os", "browser", "received_at"},
