@@ -324,7 +324,7 @@ class Worker:
                 time.sleep(0.01)
 
 
-def run(worker: Worker, should_stop: Callable[[], bool], round_seconds: float = 0.02) -> None:
+def run(worker: Worker, should_stop: Callable[[], bool], round_seconds: float = 0.05) -> None:
     """Decide until told to stop, in rounds that take so long at least: seven calls to the log server go with each, for
     one sale as for hundreds. Survives the loss of either store and of the lease."""
     held = False

@@ -34,6 +34,7 @@ from console.bootstrap import REFUSED, Keeper, UnsafeLogServer
 from console.log_client import connect_redis
 from console.metrics import Metrics
 from console.migrate import NewerSchema
+from console.parts import FreshProjections
 from console.pause import Pause
 from console.private_port import guarded
 from console.tables import Tables
@@ -124,15 +125,17 @@ class Engine:
         settings = self.settings
         redis = connect_redis(settings, self.redis_url)
         splicer = Splicer(country_lookup(settings.geo.database), parse, settings.privacy.user_agent == "keep")
+        client = self.tables.client()
         loader = Loader(
             redis,
-            self.tables.client(),
+            client,
             splicer,
             self._lease(redis, loader_loop.ROLE),
             settings.redis.shards,
             settings.clickhouse.insert_rows_max,
             settings.clickhouse.insert_bytes_max,
             self.counters,
+            (lambda: None) if settings.clickhouse.dsn else FreshProjections(client).sync,
         )
         loader_loop.run(loader, settings.clickhouse.flush_after_ms / 1000, self._loader_should_stop)
 

@@ -125,7 +125,7 @@ class ClickHouse:
     insert_bytes_max: Bytes = setting(
         "16mb", kinds.size("64kb", "256mb"), "a batch of the loader with this many bytes is inserted at once"
     )
-    flush_after_ms: int = setting(200, kinds.integer(1, 60_000), "a smaller batch is inserted after this wait")
+    flush_after_ms: int = setting(500, kinds.integer(1, 60_000), "a smaller batch is inserted after this wait")
     memory_max: Bytes = setting(
         "4gb", kinds.size("256mb", "4096gb"), "of the embedded engine; a query that needs more fails"
     )

@@ -32,7 +32,7 @@ _ENTRIES_AT_ONCE = 50
 _IDS_AT_ONCE = 10_000
 _LAST_LOADS_MAX = 200
 _ROWS_A_PATIENCE = 2000
-_PATIENCE_MAX = 5.0
+_WAIT_SECONDS_MAX = 1.0
 _RETRY_SECONDS = 0.5
 _BAD_DATA_CODES = frozenset(
     (6, 25, 26, 27, 32, 33, 38, 41, 53, 62, 69, 70, 72, 117, 130, 131, 190, 321, 344, 349, 407, 467, 691)
@@ -112,9 +112,13 @@ class Loader:
         rows_max: int,
         bytes_max: int,
         counters: Counter[str],
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
+        """`settle` is called when rows are in the tables and the log still has them; what they lack to survive a power
+        loss it does. It may raise: they are compared at the next try."""
         self._redis = redis
         self._client = client
+        self._settle = settle
         self._splicer = splicer
         self._lease = lease
         self._streams = streams(shards)
@@ -168,6 +172,7 @@ class Loader:
         for (table, _month), lines in rows.items():
             self._insert(table, lines)
             failpoint("loader_between_tables")
+        self._settle()
         failpoint("loader_before_ack")
         self._acknowledge(stream, batch.last)
         if careful_until is not None and keys.entry_order(batch.last) >= keys.entry_order(careful_until):
@@ -309,8 +314,9 @@ def run(loader: Loader, flush_after_seconds: float, should_stop: Callable[[], bo
             time.sleep(_RETRY_SECONDS)
         if not is_behind:
             # Under load fewer and larger inserts: 10,000 rows at once cost the engine half of what 3,000 do, a row.
-            patience = min(_PATIENCE_MAX, 1 + loaded / _ROWS_A_PATIENCE)
-            time.sleep(max(0.0, flush_after_seconds * patience - (time.monotonic() - started)))
+            patience = flush_after_seconds * (1 + loaded / _ROWS_A_PATIENCE)
+            patience = max(flush_after_seconds, min(_WAIT_SECONDS_MAX, patience))
+            time.sleep(max(0.0, patience - (time.monotonic() - started)))
     if held:
         try:
             loader.finish()
