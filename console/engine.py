@@ -34,7 +34,7 @@ from console.bootstrap import REFUSED, Keeper, UnsafeLogServer
 from console.log_client import connect_redis
 from console.metrics import Metrics
 from console.migrate import NewerSchema
-from console.parts import FreshProjections
+from console.parts import FreshParts
 from console.pause import Pause
 from console.private_port import guarded
 from console.tables import Tables
@@ -135,7 +135,7 @@ class Engine:
             settings.clickhouse.insert_rows_max,
             settings.clickhouse.insert_bytes_max,
             self.counters,
-            (lambda: None) if settings.clickhouse.dsn else FreshProjections(client).sync,
+            (lambda: None) if settings.clickhouse.dsn else FreshParts(client).sync,
         )
         loader_loop.run(loader, settings.clickhouse.flush_after_ms / 1000, self._loader_should_stop)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import schemas
-from console.parts import keep_fresh_parts_in_few_files
 
 FOLDER = Path(schemas.__file__).parent / "clickhouse"
 
@@ -28,7 +27,6 @@ def migrate(client: Any, database: str, only: Collection[str] | None = None) -> 
             client.command(statement)
         client.insert("migrations", [[name]], column_names=["name"], database=database)
         applied.append(name)
-    keep_fresh_parts_in_few_files(client, database)
     return applied
 
 

@@ -10,7 +10,6 @@ HTTP is in api.py, the rows are in report_rows.py.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from schemas import keys
+from schemas.logs import logger
 from schemas.reversals import reversal_content
 from tracker.links import Links
 from tracker.report_fields import FieldError
@@ -115,6 +115,7 @@ class Conversions:
         waiting = self._waiting[shard]
         try:
             while waiting:
+                await asyncio.sleep(0)  # what has come meanwhile goes with them: under load twice as many at once
                 batch = waiting[:_BATCH_MAX]
                 del waiting[:_BATCH_MAX]
                 await self._record(shard, batch)
@@ -279,8 +280,10 @@ def from_spool(record: dict[str, Any]) -> tuple[Report, dict[str, str]]:
 
 
 def _tell(waiting: Waiting, told: Taken | Exception) -> None:
-    with suppress(Exception):  # one answer that cannot be given must not cost the others theirs
+    try:
         waiting.answer(told)
+    except Exception as error:  # one answer that cannot be given must not cost the others theirs
+        logger().error("report not answered", exc_info=error)
 
 
 def _unrecorded(failure: Exception) -> Exception:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console.parts import SETTINGS, FreshProjections, keep_fresh_parts_in_few_files
+from console.parts import SETTINGS, FreshParts
 
 CLICK = (
     '{{"click_id":"{id}","ts":"1767225600000","program":"shoes","visitor":"v{id}","received_at":"1767225600000",'
@@ -40,6 +40,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_was_just_inserted_is_one_file_and_one_of_its_projection(tables: Any) -> None:
+    FreshParts(tables)
     insert(tables, 1, 2, 3)
     (part,) = parts(tables)
     files = [str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()]
@@ -48,27 +49,27 @@ def test_what_was_just_inserted_is_one_file_and_one_of_its_projection(tables: An
 
 def test_projections_are_fsynced_once(tables: Any, synced: list[str]) -> None:
     """The engine does not; each file, and the folder that has it."""
-    projections = FreshProjections(tables)
+    fresh = FreshParts(tables)
     insert(tables, 1)
-    projections.sync()
+    fresh.sync()
     (part,) = parts(tables)
     assert set(synced) == {str(part / "by_time.proj"), str(part / "by_time.proj" / "data.packed")}
-    projections.sync()
+    fresh.sync()
     assert len(synced) == 2
     insert(tables, 2)
-    projections.sync()
+    fresh.sync()
     assert len(synced) == 4
 
 
 def test_what_a_merge_made_is_not_waited_for(tables: Any, synced: list[str]) -> None:
     """What it was made from stays for minutes."""
-    projections = FreshProjections(tables)
+    fresh = FreshParts(tables)
     insert(tables, 1)
     insert(tables, 2)
-    projections.sync()
+    fresh.sync()
     synced.clear()
     tables.command("OPTIMIZE TABLE clicks FINAL SETTINGS optimize_throw_if_noop = 1")
-    projections.sync()
+    fresh.sync()
     assert synced == []
 
 
@@ -83,19 +84,47 @@ def test_a_part_may_go_while_one_looks(tables: Any, synced: list[str], monkeypat
         return real(path)
 
     monkeypatch.setattr(Path, "iterdir", gone)
-    FreshProjections(tables).sync()
+    FreshParts(tables).sync()
     assert synced == []
 
 
-def test_an_older_server_does_without(monkeypatch: pytest.MonkeyPatch, tables: Any) -> None:
-    """One setting that it does not know, and nothing is changed: that would fail."""
-    monkeypatch.setitem(SETTINGS, "not_a_setting", 1)
-    keep_fresh_parts_in_few_files(tables, tables.database)
-
-
-def test_tables_of_an_older_release_get_the_settings(tables: Any) -> None:
-    tables.command("ALTER TABLE clicks RESET SETTING min_bytes_for_full_part_storage")
-    keep_fresh_parts_in_few_files(tables, tables.database)
+def test_tables_get_their_settings_once(tables: Any) -> None:
+    """Those that an older release has made, too; a table that has them is left alone."""
     query = "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND engine = 'MergeTree'"
-    for (engine,) in tables.query(query).result_rows:
-        assert all(f"{name} = {value}" in engine for name, value in SETTINGS.items())
+    for _ in range(2):
+        FreshParts(tables)
+        engines = [engine for (engine,) in tables.query(query).result_rows]
+        assert len(engines) > 6
+        assert all(engine.count(f"{name} = {value}") == 1 for engine in engines for name, value in SETTINGS.items())
+
+
+def test_a_part_that_has_not_reached_the_disk_whole_would_be_lost(tables: Any) -> None:
+    """Why projections are fsynced: the engine puts such a part aside when it loads it."""
+    FreshParts(tables)
+    insert(tables, 1)
+    insert(tables, 2)
+    part = min(parts(tables))
+    tables.command("DETACH TABLE clicks")
+    (part / "by_time.proj" / "data.packed").write_bytes(b"")
+    tables.command("ATTACH TABLE clicks")
+    assert tables.query("SELECT click_id FROM clicks").result_rows == [("2",)]
+    tables.command(
+        "ALTER TABLE clicks DROP DETACHED PART 'broken-on-start_" + part.name + "' SETTINGS allow_drop_detached = 1"
+    )
+
+
+def test_of_a_merged_part_that_has_not_reached_the_disk_whole_its_sources_are_taken(tables: Any) -> None:
+    """Why what a merge made need not be waited for."""
+    FreshParts(tables)
+    insert(tables, 1)
+    insert(tables, 2)
+    tables.command("OPTIMIZE TABLE clicks FINAL SETTINGS optimize_throw_if_noop = 1")
+    (merged,) = parts(tables)
+    tables.command("DETACH TABLE clicks")
+    (merged / "by_time.proj" / "data.packed").write_bytes(b"")
+    tables.command("ATTACH TABLE clicks")
+    assert sorted(tables.query("SELECT click_id FROM clicks").result_rows) == [("1",), ("2",)]
+    assert len(parts(tables)) == 2
+    tables.command(
+        f"ALTER TABLE clicks DROP DETACHED PART 'broken-on-start_{merged.name}' SETTINGS allow_drop_detached = 1"
+    )
