@@ -145,7 +145,7 @@ def _refusals(system: System, backup: Path, tmp_path: Path) -> list[str]:
         return change
 
     def flip(copy: Path) -> None:
-        path = next(copy.glob("clickhouse/clicks/*/data.bin"), None) or next(copy.glob("clickhouse/clicks/*/*.bin"))
+        path = next(copy.glob("clickhouse/clicks/*/data.packed"))
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
@@ -154,7 +154,7 @@ def _refusals(system: System, backup: Path, tmp_path: Path) -> list[str]:
     outside.write_text("x")
     rows = orjson.loads((backup / "manifest.json").read_bytes())["rows"]
     refused("backup_damaged", flip)
-    refused("backup_damaged", lambda copy: next(copy.glob("clickhouse/clicks/*/count.txt")).unlink())
+    refused("backup_damaged", lambda copy: next(copy.glob("clickhouse/clicks/*/data.packed")).unlink())
     refused("backup_damaged", lambda copy: _link(copy / "click-id.keys", outside))
     shutil.copytree(backup, tmp_path / "fewer")  # a process of its own: the engine opens one path only
     manifest(rows={**rows, "clicks": rows["clicks"] + 1})(tmp_path / "fewer")
