@@ -9,8 +9,9 @@ import pytest
 from starlette.requests import Request
 
 from schemas.api_keys import RANDOM_BYTES, make_key, make_signing_key, networks_of, signing_bytes
-from schemas.projection import Projection
+from schemas.projection import LINES_FIELD, Projection, version_line
 from schemas.settings_fields import Limits, Server, Settings
+from tracker import authorization
 from tracker.authorization import Door, bearer, sender_of
 from tracker.links import Links
 from tracker.report_fields import FieldError
@@ -98,6 +99,33 @@ def test_a_key_is_as_good_as_its_holder(status: str | None) -> None:
 
 def test_who_is_paused_may_ask_about_what_he_has_earned() -> None:
     assert ask(door(affiliate="paused"), AFFILIATE.text, kind="affiliate") == (200, "ann")
+
+
+@pytest.mark.parametrize(
+    ("kind", "id", "record"),
+    [
+        ("key", MERCHANT.id, {**MERCHANT.record, "status": "revoked"}),
+        ("merchant", "acme", {"id": "acme", "status": "banned"}),
+    ],
+)
+def test_a_key_that_has_opened_opens_until_something_changes(kind: str, id: str, record: dict[str, Any]) -> None:
+    """It is not looked up again before; neither another kind nor an address comes in with it."""
+    by = door()
+    assert [ask(by, MERCHANT.text) for _ in range(3)] == [(200, "acme")] * 3
+    assert ask(by, MERCHANT.text, kind="affiliate") == (403, "key_kind")
+    assert ask(by, AT_HOME.text) == (200, "acme") and ask(by, AT_HOME.text, OTHER) == (403, "address_not_allowed")
+    line = version_line(2, NOW, kind, id, record)
+    by._links.projection.take_entry("2-0", {LINES_FIELD: line})
+    assert ask(by, MERCHANT.text) == (401, "key_invalid")
+    assert by._counters["wrong_keys"] == 1
+
+
+def test_of_keys_that_have_opened_no_more_than_some_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorization, "_OPENED_MAX", 1)
+    by = door()
+    for _ in range(2):
+        assert ask(by, MERCHANT.text) == ask(by, AT_HOME.text) == (200, "acme")
+    assert len(by._opened) == 1
 
 
 # Addresses
