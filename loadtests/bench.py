@@ -181,19 +181,22 @@ class Bench:
         return sum(json.loads(beat.read_bytes())["counters"].get("spooled", 0) for beat in beats)
 
     def _measure_steady(self, rate: int) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            "rate": rate,
-            "nginx": steady.measure(self.nginx.url, rate, self.options.steady_seconds),
-            "lastcookie": steady.measure(self.url, rate, self.options.steady_seconds),
-        }
-        self.counts.answered += found["lastcookie"]["requests"]
-        for who in ("nginx", "lastcookie"):
-            m = found[who]
-            _say(
-                f"{rate}/s, open loop, {who:10} p50 {m['p50_ms']:.2f}  p99 {m['p99_ms']:.2f}  p99.9 {m['p999_ms']:.2f}"
-                f"  max {m['max_ms']:.2f} ms  wrong {m['errors']}  (generator late by p99 {m['lag_p99_ms']:.2f} ms)"
-            )
-        return found
+        pairs = []
+        for _ in range(self.options.rounds):
+            time.sleep(self.options.rest)
+            pair = {
+                "nginx": steady.measure(self.nginx.url, rate, self.options.steady_seconds),
+                "lastcookie": steady.measure(self.url, rate, self.options.steady_seconds),
+            }
+            pairs.append(pair)
+            self.counts.answered += pair["lastcookie"]["requests"]
+            for who, m in pair.items():
+                _say(
+                    f"{rate}/s, open loop, {who:10} p50 {m['p50_ms']:.2f}  p99 {m['p99_ms']:.2f}"
+                    f"  p99.9 {m['p999_ms']:.2f}  max {m['max_ms']:.2f} ms  wrong {m['errors']}"
+                    f"  (generator late by p99 {m['lag_p99_ms']:.2f} ms)"
+                )
+        return {"rate": rate, "rounds": pairs, **figures.median_pair(pairs)}
 
     def _measure_postbacks(self) -> dict[str, Any]:
         assert self.system.process is not None
@@ -246,7 +249,8 @@ def show(result: dict[str, Any]) -> list[str]:
         nginx, ours = steadily["nginx"]["p99_ms"], steadily["lastcookie"]["p99_ms"]
         _say(
             f"p99 at {steadily['rate']} clicks/s    {ours} ms, {ours / nginx:.1f} times nginx's (goal at 2000: 5 ms, 6"
-            f" times; the generator's own lateness {steadily['lastcookie']['lag_p99_ms']} ms)"
+            f" times; the generator's own lateness {steadily['lastcookie']['lag_p99_ms']} ms; of"
+            f" {steadily['in_time']} of {len(steadily['rounds'])} runs with a generator in time)"
         )
     _say(f"postbacks/s ÷ clicks/s  {result['postbacks']['ratio']}  (goal 0.5)")
     loader = [found["ratio"] for found in result["loader"]]
@@ -277,7 +281,8 @@ def show(result: dict[str, Any]) -> list[str]:
     wrong = list(clicks["check_broken"])
     wrong += [] if clicks["agree"] and not clicks["twice"] else ["the tables do not hold what was answered"]
     wrong += [f"{summary['errors']} wrong answers under wrk"] if summary["errors"] else []
-    slow = sum(found[who]["errors"] for found in result["steady"] for who in ("nginx", "lastcookie")) + sold["errors"]
+    pairs = [pair for found in result["steady"] for pair in found["rounds"]]
+    slow = sum(pair[who]["errors"] for pair in pairs for who in ("nginx", "lastcookie")) + sold["errors"]
     wrong += [f"{slow} wrong answers at a constant rate"] if slow else []
     wrong += [f"{sold['unseen']} clicks or credits never seen"] if sold["unseen"] else []
     reported = result["postbacks"]
@@ -309,6 +314,9 @@ def main() -> None:
     parser.add_argument("--rates", type=int, nargs="+", default=[1000, 2000], help="clicks/s of the open loop")
     parser.add_argument("--steady-seconds", type=int, default=15, help="of each run of the open loop")
     parser.add_argument("--patience", type=int, default=60, help="seconds to wait for quiet cores before a round")
+    parser.add_argument(
+        "--rest", type=int, default=0, help="seconds before each of these; some hosts slow down who was busy for long"
+    )
     parser.add_argument("--save", action="store_true", help="keep the result under loadtests/results/")
     options = parser.parse_args()
     if options.quick:

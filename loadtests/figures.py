@@ -7,6 +7,9 @@ from typing import Any
 OTHERS_MAX = 0.15
 """Share of the cores that processes other than server and wrk may have had in a round that counts."""
 
+LATE_MS_MAX = 0.5
+"""How late a generator of the open loop may have been, at p99, in a run that counts."""
+
 _WHO = ("nginx_before", "lastcookie", "nginx_after")
 
 
@@ -53,6 +56,14 @@ def summarise(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "others": max(r[who]["others"] for r in rounds for who in _WHO),
         "errors": errors,
     }
+
+
+def median_pair(pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of runs of the open loop, each `nginx` and `lastcookie` one after the other, that with the middle p99 of ours (of
+    two the worse); of those whose generator was in time where there are such: else the machine was too busy to tell."""
+    in_time = [pair for pair in pairs if all(pair[who]["lag_p99_ms"] <= LATE_MS_MAX for who in ("nginx", "lastcookie"))]
+    found = sorted(in_time or pairs, key=lambda pair: float(pair["lastcookie"]["p99_ms"]))
+    return {**found[len(found) // 2], "in_time": len(in_time)}
 
 
 def clicks_agree(answered: int, stored: int, in_flight_max: int) -> bool:

@@ -159,6 +159,30 @@ def test_arrivals_keep_their_rate_and_can_be_drawn_again() -> None:
     assert abs(len(times) - 20_000) < 1000
 
 
+def pair(ours: float, late: float = 0.2, nginx_late: float = 0.2) -> dict[str, Any]:
+    return {
+        "nginx": {"p99_ms": 1.0, "lag_p99_ms": nginx_late},
+        "lastcookie": {"p99_ms": ours, "lag_p99_ms": late},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pairs", "ours", "in_time"),
+    [
+        ([pair(3.0), pair(1.0), pair(2.0)], 2.0, 3),
+        ([pair(1.0), pair(9.0)], 9.0, 2),
+        ([pair(1.0, late=0.6), pair(3.0), pair(2.0, nginx_late=4.0)], 3.0, 1),
+        ([pair(9.0, late=3.0), pair(8.0, late=2.0), pair(7.0, nginx_late=1.0)], 8.0, 0),
+    ],
+)
+def test_of_the_runs_whose_generator_was_in_time_the_middle_one_counts(
+    pairs: list[dict[str, Any]], ours: float, in_time: int
+) -> None:
+    """Of two the worse; and where none was, all count, and it says so."""
+    found = figures.median_pair(pairs)
+    assert (found["lastcookie"]["p99_ms"], found["in_time"]) == (ours, in_time)
+
+
 def test_a_report_has_the_tail_and_the_wrong_answers() -> None:
     found = steady.report([float(n) for n in range(1, 1001)], [0.5], wrong=3, seconds=2)
     assert (found["requests"], found["per_second"], found["errors"]) == (1000, 500.0, 3)
