@@ -11,8 +11,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +27,7 @@ from loadtests import (
     memory,
     needs,
     one_core,
+    open_loop,
     postbacks,
     results,
     sales,
@@ -38,7 +37,7 @@ from loadtests import (
 from loadtests.nginx import Nginx
 from loadtests.scratch import scratch_folder
 from schemas.settings import load
-from tests.system import System, free_ports
+from tests.system import System
 
 LINKS = 20_000
 _SETTLING_SECONDS = 3
@@ -181,22 +180,10 @@ class Bench:
         return sum(json.loads(beat.read_bytes())["counters"].get("spooled", 0) for beat in beats)
 
     def _measure_steady(self, rate: int) -> dict[str, Any]:
-        pairs = []
-        for _ in range(self.options.rounds):
-            time.sleep(self.options.rest)
-            pair = {
-                "nginx": steady.measure(self.nginx.url, rate, self.options.steady_seconds),
-                "lastcookie": steady.measure(self.url, rate, self.options.steady_seconds),
-            }
-            pairs.append(pair)
-            self.counts.answered += pair["lastcookie"]["requests"]
-            for who, m in pair.items():
-                _say(
-                    f"{rate}/s, open loop, {who:10} p50 {m['p50_ms']:.2f}  p99 {m['p99_ms']:.2f}"
-                    f"  p99.9 {m['p999_ms']:.2f}  max {m['max_ms']:.2f} ms  wrong {m['errors']}"
-                    f"  (generator late by p99 {m['lag_p99_ms']:.2f} ms)"
-                )
-        return {"rate": rate, "rounds": pairs, **figures.median_pair(pairs)}
+        options = self.options
+        found = open_loop.measure(self.nginx.url, self.url, rate, options.rounds, options.steady_seconds, options.rest)
+        self.counts.answered += sum(pair["lastcookie"]["requests"] for pair in found["rounds"])
+        return found
 
     def _measure_postbacks(self) -> dict[str, Any]:
         assert self.system.process is not None
@@ -246,12 +233,7 @@ def show(result: dict[str, Any]) -> list[str]:
     _say(f"bytes a live visitor    {redis['bytes_per_visitor']}  (goal 200; over {redis['visitors']:,} visitors)")
     _say(f"bytes a link            {redis['bytes_per_link']}  (goal 200; over {redis['links']:,} links)")
     for steadily in result["steady"]:
-        nginx, ours = steadily["nginx"]["p99_ms"], steadily["lastcookie"]["p99_ms"]
-        _say(
-            f"p99 at {steadily['rate']} clicks/s    {ours} ms, {ours / nginx:.1f} times nginx's (goal at 2000: 5 ms, 6"
-            f" times; the generator's own lateness {steadily['lastcookie']['lag_p99_ms']} ms; of"
-            f" {steadily['in_time']} of {len(steadily['rounds'])} runs with a generator in time)"
-        )
+        _say(open_loop.line(steadily))
     _say(f"postbacks/s ÷ clicks/s  {result['postbacks']['ratio']}  (goal 0.5)")
     loader = [found["ratio"] for found in result["loader"]]
     slowest = min(found["loader_rows_per_second"] for found in result["loader"])
@@ -281,8 +263,7 @@ def show(result: dict[str, Any]) -> list[str]:
     wrong = list(clicks["check_broken"])
     wrong += [] if clicks["agree"] and not clicks["twice"] else ["the tables do not hold what was answered"]
     wrong += [f"{summary['errors']} wrong answers under wrk"] if summary["errors"] else []
-    pairs = [pair for found in result["steady"] for pair in found["rounds"]]
-    slow = sum(pair[who]["errors"] for pair in pairs for who in ("nginx", "lastcookie")) + sold["errors"]
+    slow = sum(open_loop.wrong(found) for found in result["steady"]) + sold["errors"]
     wrong += [f"{slow} wrong answers at a constant rate"] if slow else []
     wrong += [f"{sold['unseen']} clicks or credits never seen"] if sold["unseen"] else []
     reported = result["postbacks"]
@@ -290,20 +271,6 @@ def show(result: dict[str, Any]) -> list[str]:
     wrong += [f"{reported['missing']} postbacks without a credit"] if reported["missing"] else []
     wrong += ["wrong answers on one core or on two"] if result["one_core"] and result["one_core"]["errors"] else []
     return wrong
-
-
-@contextmanager
-def running(system: System) -> Iterator[System]:
-    """The system, stopped afterwards whatever happens."""
-    try:
-        yield system.start()
-    finally:
-        if system.process is not None:
-            try:
-                system.stop()
-            except BaseException:
-                system.process.kill()  # its children die with it
-                raise
 
 
 def main() -> None:
@@ -331,10 +298,7 @@ def main() -> None:
 
 
 def _bench(folder: Path, options: argparse.Namespace) -> list[str]:
-    for name in ("nginx", "lastcookie"):
-        (folder / name).mkdir()
-    [port] = free_ports(1)
-    with Nginx(folder / "nginx", port, machine.cores()) as nginx, running(System(folder / "lastcookie")) as system:
+    with open_loop.side_by_side(folder) as (nginx, system):
         url = embedded.url(load(system.config, None, os.environ))
         result = Bench(system, nginx, Redis.from_url(url), options).run()
     result["one_core"] = one_core.measure(folder / "cores", options.seconds)

@@ -20,13 +20,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from console.client import AdminClient
-from loadtests.bench import running
 from loadtests.compare import Row, Tables, compare
 from loadtests.journal import Journal, read
 from loadtests.scratch import scratch_folder
 from loadtests.watch import Watch
 from schemas.settings import load
-from tests.system import System
+from tests.system import System, running
 
 FOLDER = Path(__file__).parent
 CLICKS_PER_STORY = 1.9

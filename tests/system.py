@@ -13,6 +13,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -276,6 +278,20 @@ _PORTS = range(10_000, 32_000)
 
 _candidates = itertools.islice(itertools.cycle(_PORTS), random.Random(os.getpid()).randrange(len(_PORTS)), None)
 """From a place of this process's own: tests run in several at once."""
+
+
+@contextmanager
+def running(system: System) -> Iterator[System]:
+    """The system, stopped afterwards whatever happens."""
+    try:
+        yield system.start()
+    finally:
+        if system.process is not None:
+            try:
+                system.stop()
+            except BaseException:
+                system.process.kill()  # its children die with it
+                raise
 
 
 def free_ports(count: int) -> list[int]:
