@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from loadtests.nginx import Nginx
 from loadtests.scratch import scratch_folder
 from tests.system import System, free_ports, running
 
+RESULTS = Path(__file__).parent / "results" / "open_loop"
 _WARM_UP_SECONDS = 3
 
 
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8, help="of each run")
     parser.add_argument("--rest", type=int, default=30, help="seconds before each pair")
+    parser.add_argument("--save", action="store_true", help="keep the result under loadtests/results/open_loop/")
     options = parser.parse_args()
     needs.require()
     with scratch_folder("open-loop") as folder, side_by_side(folder) as (nginx, system):
@@ -78,15 +81,16 @@ def main() -> None:
         steady.measure(url, options.rate, _WARM_UP_SECONDS)
         found = measure(nginx.url, url, options.rate, options.pairs, options.seconds, options.rest)
     print(line(found))
-    print(
-        json.dumps(
-            {
-                "machine": machine.describe(),
-                "versions": machine.versions(),
-                "command": "python -m loadtests.open_loop " + " ".join(sys.argv[1:]),
-            }
-        )
-    )
+    if options.save:
+        about = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "command": "python -m loadtests.open_loop " + " ".join(sys.argv[1:]),
+            "machine": machine.describe(),
+            "versions": machine.versions(),
+        }
+        path = RESULTS / f"{about['date'].replace(':', '')}.json"
+        path.write_text(json.dumps({**about, **found}, indent=1) + "\n")
+        print(f"saved as {path.name}")
     sys.exit(1 if wrong(found) else 0)
 
 
