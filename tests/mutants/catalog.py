@@ -120,9 +120,17 @@ MUTANTS = (
         "uniqueness",
         "an order that has just been claimed can be claimed",
         "tracker/claim.lua",
-        "if claim ~= ARGV[at + 1] then",
-        "if false then",
+        "if claim == before then",
+        "if true then",
         (f"{_CLAIM}test_of_two_that_see_an_order_free_one_claims_it",),
+    ),
+    Mutant(
+        "claims_all_or_none",
+        "of orders that come together some are claimed where others are refused",
+        "tracker/claim.lua",
+        "if refused then return answers end\n",
+        "",
+        (f"{_CLAIM}test_of_several_nothing_is_claimed_where_one_is_not_as_it_was",),
     ),
     Mutant(
         "ready",
@@ -165,6 +173,22 @@ MUTANTS = (
         ("tests/attribution/test_worker.py::test_what_an_older_copy_has_forgotten_is_decided_by_the_tables",),
     ),
     # On disk before the answer
+    Mutant(
+        "fresh_projections",
+        "what the engine does not fsync is not fsynced",
+        "console/parts.py",
+        "                        _fsync(path)\n",
+        "                        pass\n",
+        ("tests/console/test_parts.py::test_projections_are_fsynced_once",),
+    ),
+    Mutant(
+        "settled_before_acknowledged",
+        "the log lets go of rows that are not on the disk yet",
+        "tracker/loader.py",
+        "        self._settle()\n",
+        "",
+        (f"{_LOADER}test_the_log_lets_go_of_rows_when_they_are_settled",),
+    ),
     Mutant(
         "fsync_of_spool",
         "a spooled event is acknowledged before the disk has it",
@@ -251,8 +275,8 @@ MUTANTS = (
         "window_boundary",
         "a window is a millisecond longer",
         "attribution/credit.py",
-        "return facts.sale.ts - touch.ts >= _window_of(touch, facts)",
-        "return facts.sale.ts - touch.ts > _window_of(touch, facts)",
+        "return facts.sale.ts - touch.ts >= _window_of(touch, affiliate, facts)",
+        "return facts.sale.ts - touch.ts > _window_of(touch, affiliate, facts)",
         (f"{_CREDIT}test_a_window_holds_the_sale_s_millisecond_and_not_its_own_last",),
     ),
     Mutant(
@@ -272,6 +296,14 @@ MUTANTS = (
         ("tests/attribution/test_cases.py",),
     ),
     # Strangers
+    Mutant(
+        "revoked_key",
+        "a key that has opened opens for ever",
+        "tracker/authorization.py",
+        "            self._opened.clear()\n",
+        "",
+        ("tests/tracker/test_authorization.py::test_a_key_that_has_opened_opens_until_something_changes",),
+    ),
     Mutant(
         "host_check",
         "a deep link leads anywhere",
