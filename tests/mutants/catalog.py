@@ -297,7 +297,7 @@ MUTANTS = (
     ),
     # Strangers
     Mutant(
-        "revoked_key",
+        "opened_key",
         "a key that has opened opens for ever",
         "tracker/authorization.py",
         "            self._opened.clear()\n",
