@@ -13,10 +13,12 @@ from typing import Any
 
 import orjson
 
+from console.parts import FreshParts
 from schemas.failpoints import failpoint
 from schemas.forgotten import FORGOTTEN
 from tracker.reports import decode_claim, encode_claim
 
+_SOURCES_KEPT_SECONDS = 480
 _CLAIMS_AT_ONCE = 100
 _LETTERS_AT_ONCE = 1000
 _SYNC = " SETTINGS mutations_sync = 2"
@@ -150,7 +152,13 @@ class Tables:
             f"AND ({place}) NOT IN (SELECT {place} FROM clicks WHERE click_id = 'forgotten')"
         )
         failpoint("forget_between_clicks")
-        self._change(f"ALTER TABLE clicks DELETE WHERE click_id IN {_CLICKS}")
+        # What is changed is not all on disk when it is done (parts.py): until then its sources are kept.
+        self._client.command(f"ALTER TABLE clicks MODIFY SETTING old_parts_lifetime = {_SOURCES_KEPT_SECONDS}")
+        try:
+            self._change(f"ALTER TABLE clicks DELETE WHERE click_id IN {_CLICKS}")
+            FreshParts(self._client).sync()
+        finally:
+            self._client.command("ALTER TABLE clicks MODIFY SETTING old_parts_lifetime = 1")
 
     def _forget_letters(self, trace: Trace) -> None:
         """A row that the tables refused is kept whole: it goes whole."""

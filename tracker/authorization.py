@@ -11,6 +11,7 @@ address.
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
+from weakref import ref
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -79,7 +80,7 @@ class Door:
         """The right keys that came since an entity last changed: what a key opens is decided by nothing else, and
         takes a tenth of a report's time to find out."""
         projection = self._links.projection
-        present = projection, projection.position, projection.stream_id
+        present = ref(projection), projection.position, projection.stream_id
         if present != self._opened_at:
             self._opened.clear()
             self._opened_at = present

@@ -40,7 +40,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_was_just_inserted_is_one_file_and_one_of_its_projection(tables: Any) -> None:
-    FreshParts(tables)
+    FreshParts(tables).sync()
     insert(tables, 1, 2, 3)
     (part,) = parts(tables)
     files = [str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()]
@@ -50,6 +50,7 @@ def test_what_was_just_inserted_is_one_file_and_one_of_its_projection(tables: An
 def test_projections_are_fsynced_once(tables: Any, synced: list[str]) -> None:
     """The engine does not; each file, and the folder that has it."""
     fresh = FreshParts(tables)
+    fresh.sync()
     insert(tables, 1)
     fresh.sync()
     (part,) = parts(tables)
@@ -62,7 +63,7 @@ def test_projections_are_fsynced_once(tables: Any, synced: list[str]) -> None:
 
 
 def test_what_a_merge_made_is_not_waited_for(tables: Any, synced: list[str]) -> None:
-    """What it was made from stays for minutes."""
+    """The engine does that."""
     fresh = FreshParts(tables)
     insert(tables, 1)
     insert(tables, 2)
@@ -92,7 +93,7 @@ def test_tables_get_their_settings_once(tables: Any) -> None:
     """Those that an older release has made, too; a table that has them is left alone."""
     query = "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND engine = 'MergeTree'"
     for _ in range(2):
-        FreshParts(tables)
+        FreshParts(tables).sync()
         engines = [engine for (engine,) in tables.query(query).result_rows]
         assert len(engines) > 6
         assert all(engine.count(f"{name} = {value}") == 1 for engine in engines for name, value in SETTINGS.items())
@@ -100,7 +101,7 @@ def test_tables_get_their_settings_once(tables: Any) -> None:
 
 def test_a_part_that_has_not_reached_the_disk_whole_would_be_lost(tables: Any) -> None:
     """Why projections are fsynced: the engine puts such a part aside when it loads it."""
-    FreshParts(tables)
+    FreshParts(tables).sync()
     insert(tables, 1)
     insert(tables, 2)
     part = min(parts(tables))
@@ -113,18 +114,25 @@ def test_a_part_that_has_not_reached_the_disk_whole_would_be_lost(tables: Any) -
     )
 
 
-def test_of_a_merged_part_that_has_not_reached_the_disk_whole_its_sources_are_taken(tables: Any) -> None:
-    """Why what a merge made need not be waited for."""
-    FreshParts(tables)
-    insert(tables, 1)
-    insert(tables, 2)
+def test_what_was_mutated_is_fsynced_too(tables: Any, synced: list[str]) -> None:
+    """Where clicks are forgotten; the engine does it no more than with an insert."""
+    fresh = FreshParts(tables)
+    fresh.sync()
+    insert(tables, 1, 2)
+    insert(tables, 3)
     tables.command("OPTIMIZE TABLE clicks FINAL SETTINGS optimize_throw_if_noop = 1")
-    (merged,) = parts(tables)
-    tables.command("DETACH TABLE clicks")
-    (merged / "by_time.proj" / "data.packed").write_bytes(b"")
-    tables.command("ATTACH TABLE clicks")
-    assert sorted(tables.query("SELECT click_id FROM clicks").result_rows) == [("1",), ("2",)]
-    assert len(parts(tables)) == 2
-    tables.command(
-        f"ALTER TABLE clicks DROP DETACHED PART 'broken-on-start_{merged.name}' SETTINGS allow_drop_detached = 1"
-    )
+    fresh.sync()
+    synced.clear()
+    tables.command("ALTER TABLE clicks DELETE WHERE click_id = '1' SETTINGS mutations_sync = 2")
+    fresh.sync()
+    (part,) = parts(tables)
+    assert part.name.count("_") == 4
+    assert set(synced) == {str(part / "by_time.proj"), str(part / "by_time.proj" / "data.packed")}
+
+
+def test_what_a_merge_made_the_engine_fsyncs(tables: Any) -> None:
+    """By this setting, for whose sake its sources may go a second later."""
+    (engine,) = tables.query(
+        "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'clicks'"
+    ).result_rows[0]
+    assert "min_rows_to_fsync_after_merge = 1" in engine

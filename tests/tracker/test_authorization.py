@@ -120,6 +120,14 @@ def test_a_key_that_has_opened_opens_until_something_changes(kind: str, id: str,
     assert by._counters["wrong_keys"] == 1
 
 
+def test_a_key_that_has_opened_is_looked_up_in_another_projection_again() -> None:
+    """One of a snapshot, say, though it has come as far."""
+    by, other = door(), door(merchant="banned")
+    assert ask(by, MERCHANT.text) == (200, "acme")
+    by._links.projection = other._links.projection
+    assert ask(by, MERCHANT.text) == (401, "key_invalid")
+
+
 def test_of_keys_that_have_opened_no_more_than_some_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authorization, "_OPENED_MAX", 1)
     by = door()

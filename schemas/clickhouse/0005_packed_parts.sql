@@ -1,0 +1,2 @@
+-- From here on an embedded engine packs fresh parts, and its loader fsyncs what the engine does not (console/parts.py). A
+-- release before this one would not: this file has it refuse these tables.
