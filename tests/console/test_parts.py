@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from console.forget_tables import Person, Tables, Trace
 from console.parts import SETTINGS, FreshParts
 
 CLICK = (
@@ -136,3 +137,26 @@ def test_what_a_merge_made_the_engine_fsyncs(tables: Any) -> None:
         "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'clicks'"
     ).result_rows[0]
     assert "min_rows_to_fsync_after_merge = 1" in engine
+
+
+def test_where_clicks_are_forgotten_the_sources_stay_until_the_change_is_fsynced(
+    tables: Any, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FreshParts(tables).sync()
+    insert(tables, 1, 2)
+    query = "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'clicks'"
+    kept = []
+    real = FreshParts.sync
+
+    def watched(fresh: FreshParts) -> None:
+        kept.append(tables.query(query).result_rows[0][0])
+        synced.clear()
+        real(fresh)
+
+    monkeypatch.setattr(FreshParts, "sync", watched)
+    forgetting = Tables(tables, Person(visitor="v1"))
+    forgetting._remember("click", ["1"])
+    forgetting._forget_clicks(Trace())
+    assert sorted(row[0] for row in tables.query("SELECT click_id FROM clicks").result_rows) == ["2", "forgotten"]
+    assert "old_parts_lifetime = 480" in kept[0] and "old_parts_lifetime = 1," in tables.query(query).result_rows[0][0]
+    assert {str(part / "by_time.proj" / "data.packed") for part in parts(tables)} <= set(synced)

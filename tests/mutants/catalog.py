@@ -182,6 +182,14 @@ MUTANTS = (
         ("tests/console/test_parts.py::test_projections_are_fsynced_once",),
     ),
     Mutant(
+        "forgotten_clicks_fsynced",
+        "clicks that were changed when somebody was forgotten are not on the disk",
+        "console/forget_tables.py",
+        "            FreshParts(self._client).sync()\n",
+        "",
+        ("tests/console/test_parts.py::test_where_clicks_are_forgotten_the_sources_stay_until_the_change_is_fsynced",),
+    ),
+    Mutant(
         "settled_before_acknowledged",
         "the log lets go of rows that are not on the disk yet",
         "tracker/loader.py",
