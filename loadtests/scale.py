@@ -24,9 +24,9 @@ from typing import Any
 
 import orjson
 
-from loadtests import bench, figures, machine, memory, needs, results, scale_state, wrk
+from loadtests import figures, machine, memory, needs, results, scale_state, wrk
 from loadtests.scratch import scratch_folder
-from tests.system import System
+from tests.system import System, running
 
 FOLDER = results.FOLDER / "scale"
 KEYS = ("date", "command", "machine", "versions", "settings", "fdatasync_ms", "redis", "start", "rounds", "summary")
@@ -51,7 +51,7 @@ class Scale:
         """Make the state; what it takes in Redis."""
         options, system = self.options, self.full
         took: dict[str, Any] = {}
-        with bench.running(system):
+        with running(system):
             system.key("api")
             redis = system.redis
             used = memory.used_bytes(redis)
@@ -288,7 +288,7 @@ def run(options: argparse.Namespace, folder: Path) -> list[str]:
         stack.callback(_stop, scale.full)
         result["start"] = scale.measure_start()
         print(f"start: {result['start']}", flush=True)
-        stack.enter_context(bench.running(scale.empty))
+        stack.enter_context(running(scale.empty))
         scale.load(scale.empty, options.warm_up)
         scale.load(scale.full, options.warm_up, is_spread=True)
         result["rounds"] = [scale.round(number) for number in range(1, options.rounds + 1)]

@@ -19,13 +19,13 @@ from typing import Any
 from redis import Redis
 
 from console import embedded
-from loadtests import bench, machine, memory, needs, results, wrk
 from loadtests import figures as bench_figures
+from loadtests import machine, memory, needs, results, wrk
 from loadtests.nginx import Nginx
 from loadtests.peers import figures, postgres, servers
 from loadtests.scratch import scratch_folder
 from schemas.settings import load
-from tests.system import System, free_ports
+from tests.system import System, free_ports, running
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def nginx(folder: Path) -> Iterator[servers.Running]:
 @contextmanager
 def lastcookie(folder: Path) -> Iterator[servers.Running]:
     """As `lastcookie up` starts it, a tracker a core; counted in the tables once the log is loaded."""
-    with bench.running(System(folder, {"server": {"workers": 0}})) as system:
+    with running(System(folder, {"server": {"workers": 0}})) as system:
         redis: Any = Redis.from_url(embedded.url(load(system.config, None, os.environ)))
 
         def count() -> int:

@@ -79,6 +79,7 @@ def traffic(system: System, visitors: list[str]) -> Iterator[list[str]]:
             for visitor in (*visitors, None):
                 for path in ("/c/boots", "/c/sneakers"):
                     clicked.append(system.click(path, visitor)[0])
+                    time.sleep(0.002)  # touches of one millisecond are in the order of their ids
 
     thread = threading.Thread(target=run)
     thread.start()
