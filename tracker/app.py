@@ -40,7 +40,8 @@ from tracker.log import Log, open_shard
 from tracker.log_client import connect_redis, memory_of_servers
 from tracker.rates import Rates
 from tracker.redirect import Redirect
-from tracker.server import HttpLimits, click_protocol, sweep
+from tracker.refusals import HttpLimits
+from tracker.server import click_protocol, sweep
 from tracker.shard import Limits
 from tracker.short import ShortRequest
 from tracker.snapshot import load_snapshot, save_snapshot, snapshot_path

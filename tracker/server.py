@@ -11,48 +11,20 @@ refusals too. Called by app.py.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from schemas.logs import logger
-from tracker.pages import PIXEL
-from tracker.reader import PLAIN_BYTES_MAX, PLAIN_HEADERS_MAX, plain, seen_in
+from tracker.reader import plain, seen_in
+from tracker.refusals import HttpLimits, Refused, last_words, origin_form, status_of, with_clean_head
 from tracker.short import ShortRequest
 
-_REFUSALS = {
-    400: (b"Bad Request", b"request_malformed"),
-    413: (b"Content Too Large", b"body_too_large"),
-    414: (b"URI Too Long", b"url_too_long"),
-    429: (b"Too Many Requests", b"too_many_requests"),
-    431: (b"Request Header Fields Too Large", b"headers_too_large"),
-    500: (b"Internal Server Error", b"internal_error"),
-}
 _BATCH_PATHS = (b"/v1/conversions", b"/v1/reversals")
 _PIPELINED_MAX = 128
 """Requests that wait on one connection for their turn; beyond it 429. Neither browsers nor proxies send two."""
-
-_CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\r\n")
-_NOT_IN_TARGET = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xff]")
-_BLOTTED = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
-
-
-@dataclass(frozen=True)
-class HttpLimits:
-    """Sizes in bytes, times in seconds."""
-
-    url_bytes: int
-    header_bytes: int
-    header_count: int
-    body_bytes: int
-    batch_body_bytes: int
-    keep_alive_seconds: float
-    header_seconds: float
-    body_seconds: float
 
 
 class _InTurn:
@@ -66,249 +38,237 @@ class _InTurn:
         self._connection.handle_short(self.request)
 
 
-class _Refused(Exception):
-    def __init__(self, status: int) -> None:
-        self.status = status
+class ClickProtocol(HttpToolsProtocol):
+    """One connection; `click_protocol` gives its class what the worker answers with, and the limits."""
 
+    limits: HttpLimits
+    handle: Callable[[ShortRequest], None]
+    plain_bytes: int
 
-def click_protocol(handle: Callable[[ShortRequest], None], limits: HttpLimits) -> type[HttpToolsProtocol]:
-    """The protocol class for one worker; `handle` answers what goes the short way."""
-    head_bytes_max = limits.url_bytes + limits.header_bytes
-    plain_bytes_max = min(PLAIN_BYTES_MAX, limits.url_bytes, limits.header_bytes)
-    if limits.header_count < PLAIN_HEADERS_MAX:
-        plain_bytes_max = 0  # the parser counts
+    _since: float | None = None
+    """Loop time at which the request now being received began; None between requests."""
+    _idle_since = 0.0
+    _chunk_bytes = 0
+    _later_bytes = 0
+    """What came of this request after the chunk in which it began."""
+    _later_bytes_max = 0
+    _body_bytes = 0
+    _body_bytes_max = 0
+    _is_in_head = False
+    _awaits_request = True
+    peer = ""
+    _is_deaf = False
+    """What comes now is thrown away: when the answers that are due are given, the connection ends."""
+    _has_ended = False
+    """The client has said that nothing more will come."""
+    _last_words = b""
 
-    class ClickProtocol(HttpToolsProtocol):
-        _since: float | None = None
-        """Loop time at which the request now being received began; None between requests."""
-        _idle_since = 0.0
-        _chunk_bytes = 0
-        _later_bytes = 0
-        """What came of this request after the chunk in which it began."""
-        _later_bytes_max = head_bytes_max
-        _body_bytes = 0
-        _body_bytes_max = 0
-        _is_in_head = False
-        _awaits_request = True
-        peer = ""
-        _is_deaf = False
-        """What comes now is thrown away: when the answers that are due are given, the connection ends."""
-        _has_ended = False
-        """The client has said that nothing more will come."""
-        _last_words = b""
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
+        self._since = self.loop.time()
+        self._later_bytes_max = self.limits.head_bytes
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.peer = self.client[0] if self.client else ""
-            self._since = self.loop.time()
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection for the answers that are due."""
+        self._has_ended = True
+        self._is_deaf = self._is_deaf or self._is_busy()
+        return self._is_busy()
 
-        def eof_received(self) -> bool:  # type: ignore[override]
-            """Keep the connection for the answers that are due."""
-            self._has_ended = True
-            self._is_deaf = self._is_deaf or self._is_busy()
-            return self._is_busy()
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-
-        def data_received(self, data: bytes) -> None:
-            if self._is_deaf:
-                return
-            if self.timeout_keep_alive_task is not None:
-                self._unset_keepalive_if_required()
-            if self._awaits_request:
-                earlier = self.cycle
-                is_free = earlier is None or earlier.response_complete
-                if is_free and (seen := plain(data, plain_bytes_max)) is not None:
-                    self._since = None
-                    self.cycle = request = ShortRequest(self, seen, True)  # type: ignore[assignment]
-                    self.handle_short(request)
-                    return
-                if not data.isascii() or len(data.translate(None, _CONTROLS)) < len(data):
-                    data = _with_clean_head(data)
-            self._chunk_bytes = len(data)
-            self._later_bytes += len(data)
-            try:
-                self._feed(data)
-            except httptools.HttpParserError as error:
-                self._refuse(_status_of(error))
-                return
-            # The parser keeps a header until it is whole; whole ones are counted in on_headers_complete.
-            if self._later_bytes > self._later_bytes_max and self._since is not None:
-                self._refuse(431 if self._is_in_head else 413)
-
-        def _feed(self, data: bytes) -> None:
-            rest = memoryview(data)
-            while rest:
-                try:
-                    self.parser.feed_data(rest)
-                    return
-                except httptools.HttpParserUpgrade as upgrade:
-                    # To h2c or a websocket: there is neither, the request is answered as it stands.
-                    rest = rest[upgrade.args[0] :]
-
-        def on_message_begin(self) -> None:
-            self.url = b""
-            self.headers = []
-            self.expect_100_continue = False
-            self._awaits_request = False
-            self._is_in_head = True
-            self._later_bytes = 0
-            self._later_bytes_max = head_bytes_max
-            self._body_bytes = 0
-            if self._since is None:
-                self._since = self.loop.time()
-
-        def on_url(self, url: bytes) -> None:
-            self.url += url
-            if len(self.url) > limits.url_bytes:
-                raise _Refused(414)
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self.headers.append((name.lower(), value))  # called ten times a click: nothing else here
-
-        def on_headers_complete(self) -> None:
-            headers = self.headers
-            # Headers that came in one small chunk need not be added up.
-            may_be_large = self._later_bytes > 0 or self._chunk_bytes > limits.header_bytes
-            if len(headers) > limits.header_count or (
-                may_be_large and sum(len(name) + len(value) for name, value in headers) > limits.header_bytes
-            ):
-                raise _Refused(431)
-            if len(self.pipeline) >= _PIPELINED_MAX:
-                raise _Refused(429)
-            if self.url[:1] != b"/":
-                self.url = _origin_form(self.url)
-            is_batch = self.url.partition(b"?")[0] in _BATCH_PATHS
-            self._body_bytes_max = limits.batch_body_bytes if is_batch else limits.body_bytes
-            self._later_bytes_max = head_bytes_max + 2 * self._body_bytes_max  # chunked bodies have overhead
-            if self.url.startswith((b"/c/", b"/a/", b"/v/")) or (
-                self.url.startswith(b"/postback?") and self.parser.get_method() == b"GET"
-            ):
-                self._begin_short()
-            else:
-                self._begin_asgi(headers)
-            self._is_in_head = False
-
-        def _begin_asgi(self, headers: list[tuple[bytes, bytes]]) -> None:
-            if any(name == b"content-length" and int(value) > self._body_bytes_max for name, value in headers):
-                raise _Refused(413)
-            url = self.url
-            super().on_message_begin()
-            self.url = url
-            self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
-            self.headers.extend(headers)
-            super().on_headers_complete()
-            self.headers = []  # trailers of a chunked body shall not be taken for headers
-
-        def _begin_short(self) -> None:
-            keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-            seen = seen_in(self.parser.get_method(), self.url, self.headers)
-            earlier, request = self.cycle, ShortRequest(self, seen, keep_alive)
-            self.cycle = request  # type: ignore[assignment]
-            if earlier is None or earlier.response_complete:
+        if self._awaits_request:
+            earlier = self.cycle
+            is_free = earlier is None or earlier.response_complete
+            if is_free and (seen := plain(data, self.plain_bytes)) is not None:
+                self._since = None
+                self.cycle = request = ShortRequest(self, seen, True)  # type: ignore[assignment]
                 self.handle_short(request)
-            else:  # pipelined: wait for its turn
-                self.flow.pause_reading()
-                self.pipeline.appendleft((_InTurn(self, request), self.app))  # type: ignore[arg-type]
+                return
+            data = with_clean_head(data)
+        self._chunk_bytes = len(data)
+        self._later_bytes += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            self._refuse(status_of(error))
+            return
+        # The parser keeps a header until it is whole; whole ones are counted in on_headers_complete.
+        if self._later_bytes > self._later_bytes_max and self._since is not None:
+            self._refuse(431 if self._is_in_head else 413)
 
-        @staticmethod
-        def handle_short(request: ShortRequest) -> None:
+    def _feed(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
             try:
-                handle(request)
-            except Exception as error:
-                logger().error("click failed", exc_info=error)
-                if not request.response_complete:
-                    request.keep_alive = False
-                    request.respond(b"HTTP/1.1 500 Internal Server Error\r\ncache-control: no-store\r\n", b"")
-
-        def answered(self) -> None:
-            """Called when an answer has been written by the short way: the next request may come."""
-            if self.pipeline or self._is_deaf:
-                self.on_response_complete()
-            else:
-                self._idle_since = self.loop.time()
-
-        def on_body(self, body: bytes) -> None:
-            self._body_bytes += len(body)
-            if self._body_bytes > self._body_bytes_max:
-                raise _Refused(413)
-            if not isinstance(self.cycle, ShortRequest):
-                super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._since = None
-            self._awaits_request = True
-            if not isinstance(self.cycle, ShortRequest):
-                super().on_message_complete()
-
-        def on_response_complete(self) -> None:
-            self._idle_since = self.loop.time()
-            if self._is_deaf and not self.pipeline:
-                self._hang_up()
-            else:
-                super().on_response_complete()
-
-        def sweep(self, now: float) -> None:
-            """Close the connection if its client takes too long; called every second."""
-            busy = self._is_busy()
-            if self._since is not None:
-                is_in_body = busy and not self._is_in_head
-                slow = now - self._since > (limits.body_seconds if is_in_body else limits.header_seconds)
-            elif busy:
-                slow = self.flow.write_paused and now - self._idle_since > limits.body_seconds
-            else:
-                slow = now - self._idle_since > limits.keep_alive_seconds
-            if slow and self.transport is not None:
-                self.transport.abort()
-
-        def _is_busy(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
-
-        def _refuse(self, status: int) -> None:
-            """Say what is wrong with the present request when its turn comes, then hang up: what follows it on the
-            connection cannot be understood."""
-            self._is_deaf = True
-            own = None if self._is_in_head else self.cycle  # there is one already if only the body is at fault
-            if own is not None and (own.response_complete or isinstance(own, ShortRequest)):
-                own.keep_alive = False
-                if own.response_complete:
-                    self.transport.close()
+                self.parser.feed_data(rest)
                 return
-            is_waiting = own is not None and bool(self.pipeline) and self.pipeline[0][0] is own
-            if is_waiting:
-                self.pipeline.popleft()
-            elif own is not None:
-                own.disconnected = True  # so that nothing of its answer is sent
-                own.message_event.set()
-            reason, code = _REFUSALS[status]
-            body = b'{"error":{"code":"%b","message":"%b","param":null}}' % (code, reason)
-            media_type = b"application/json"
-            if self.url.startswith(b"/pixel.gif"):  # its page is a shop's: it gets its image, whatever happens
-                status, reason, media_type, body = 200, b"OK", b"image/gif", PIXEL
-            retry = b"retry-after: 1\r\n" if status == 429 else b""
-            self._last_words = (
-                b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
-                b"%bconnection: close\r\n\r\n%b" % (status, reason, media_type, len(body), retry, body)
-            )
-            if not is_waiting and (own is not None or not self._is_busy()):
-                self._hang_up()
+            except httptools.HttpParserUpgrade as upgrade:
+                # To h2c or a websocket: there is neither, the request is answered as it stands.
+                rest = rest[upgrade.args[0] :]
 
-        def _hang_up(self) -> None:
-            """Closed at once, with data of its unread, the connection would be reset before its client reads the
-            answer: he gets until the sweeper comes."""
-            if self.transport.is_closing():
-                return
-            self.transport.write(self._last_words)
-            if self._has_ended:
-                self.transport.close()
-                return
-            self.flow.resume_reading()
-            self.transport.write_eof()
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._awaits_request = False
+        self._is_in_head = True
+        self._later_bytes = 0
+        self._later_bytes_max = self.limits.head_bytes
+        self._body_bytes = 0
+        if self._since is None:
             self._since = self.loop.time()
 
-    return ClickProtocol
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > self.limits.url_bytes:
+            raise Refused(414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))  # called ten times a click: nothing else here
+
+    def on_headers_complete(self) -> None:
+        headers = self.headers
+        # Headers that came in one small chunk need not be added up.
+        may_be_large = self._later_bytes > 0 or self._chunk_bytes > self.limits.header_bytes
+        if len(headers) > self.limits.header_count or (
+            may_be_large and sum(len(name) + len(value) for name, value in headers) > self.limits.header_bytes
+        ):
+            raise Refused(431)
+        if len(self.pipeline) >= _PIPELINED_MAX:
+            raise Refused(429)
+        if self.url[:1] != b"/":
+            self.url = origin_form(self.url)
+        is_batch = self.url.partition(b"?")[0] in _BATCH_PATHS
+        self._body_bytes_max = self.limits.batch_body_bytes if is_batch else self.limits.body_bytes
+        self._later_bytes_max = self.limits.head_bytes + 2 * self._body_bytes_max  # chunked bodies have overhead
+        if self.url.startswith((b"/c/", b"/a/", b"/v/")) or (
+            self.url.startswith(b"/postback?") and self.parser.get_method() == b"GET"
+        ):
+            self._begin_short()
+        else:
+            self._begin_asgi(headers)
+        self._is_in_head = False
+
+    def _begin_asgi(self, headers: list[tuple[bytes, bytes]]) -> None:
+        if any(name == b"content-length" and int(value) > self._body_bytes_max for name, value in headers):
+            raise Refused(413)
+        url = self.url
+        super().on_message_begin()
+        self.url = url
+        self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
+        self.headers.extend(headers)
+        super().on_headers_complete()
+        self.headers = []  # trailers of a chunked body shall not be taken for headers
+
+    def _begin_short(self) -> None:
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        seen = seen_in(self.parser.get_method(), self.url, self.headers)
+        earlier, request = self.cycle, ShortRequest(self, seen, keep_alive)
+        self.cycle = request  # type: ignore[assignment]
+        if earlier is None or earlier.response_complete:
+            self.handle_short(request)
+        else:  # pipelined: wait for its turn
+            self.flow.pause_reading()
+            self.pipeline.appendleft((_InTurn(self, request), self.app))  # type: ignore[arg-type]
+
+    def handle_short(self, request: ShortRequest) -> None:
+        try:
+            self.handle(request)
+        except Exception as error:
+            logger().error("click failed", exc_info=error)
+            if not request.response_complete:
+                request.keep_alive = False
+                request.respond(b"HTTP/1.1 500 Internal Server Error\r\ncache-control: no-store\r\n", b"")
+
+    def answered(self) -> None:
+        """Called when an answer has been written by the short way: the next request may come."""
+        if self.pipeline or self._is_deaf:
+            self.on_response_complete()
+        else:
+            self._idle_since = self.loop.time()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._body_bytes_max:
+            raise Refused(413)
+        if not isinstance(self.cycle, ShortRequest):
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._since = None
+        self._awaits_request = True
+        if not isinstance(self.cycle, ShortRequest):
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        if self._is_deaf and not self.pipeline:
+            self._hang_up()
+        else:
+            super().on_response_complete()
+
+    def sweep(self, now: float) -> None:
+        """Close the connection if its client takes too long; called every second."""
+        busy = self._is_busy()
+        if self._since is not None:
+            is_in_body = busy and not self._is_in_head
+            slow = now - self._since > (self.limits.body_seconds if is_in_body else self.limits.header_seconds)
+        elif busy:
+            slow = self.flow.write_paused and now - self._idle_since > self.limits.body_seconds
+        else:
+            slow = now - self._idle_since > self.limits.keep_alive_seconds
+        if slow and self.transport is not None:
+            self.transport.abort()
+
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self, status: int) -> None:
+        """Say what is wrong with the present request when its turn comes, then hang up: what follows it on the
+        connection cannot be understood."""
+        self._is_deaf = True
+        own = None if self._is_in_head else self.cycle  # there is one already if only the body is at fault
+        if own is not None and (own.response_complete or isinstance(own, ShortRequest)):
+            own.keep_alive = False
+            if own.response_complete:
+                self.transport.close()
+            return
+        is_waiting = own is not None and bool(self.pipeline) and self.pipeline[0][0] is own
+        if is_waiting:
+            self.pipeline.popleft()
+        elif own is not None:
+            own.disconnected = True  # so that nothing of its answer is sent
+            own.message_event.set()
+        self._last_words = last_words(status, self.url)
+        if not is_waiting and (own is not None or not self._is_busy()):
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Closed at once, with data of its unread, the connection would be reset before its client reads the
+        answer: he gets until the sweeper comes."""
+        if self.transport.is_closing():
+            return
+        self.transport.write(self._last_words)
+        if self._has_ended:
+            self.transport.close()
+            return
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._since = self.loop.time()
+
+
+def click_protocol(handle: Callable[[ShortRequest], None], limits: HttpLimits) -> type[ClickProtocol]:
+    """The protocol class for one worker; `handle` answers what goes the short way."""
+    members = {"handle": staticmethod(handle), "limits": limits, "plain_bytes": limits.plain_bytes}
+    return type("WorkersClickProtocol", (ClickProtocol,), members)
 
 
 async def sweep(connections: Callable[[], set[Any]]) -> None:
@@ -318,33 +278,3 @@ async def sweep(connections: Callable[[], set[Any]]) -> None:
         now = asyncio.get_running_loop().time()
         for protocol in list(connections()):
             protocol.sweep(now)
-
-
-def _status_of(error: httptools.HttpParserError) -> int:
-    """The status of a refusal: ours if a callback of ours refused, 500 if one failed, 400 if the parser did."""
-    if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
-        cause = error.__context__
-        if isinstance(cause, _Refused):
-            return cause.status
-        if not isinstance(cause, httptools.HttpParserError | UnicodeDecodeError):  # Uvicorn's, about the URL
-            logger().error("request failed", exc_info=cause)
-            return 500
-    return 400
-
-
-def _origin_form(url: bytes) -> bytes:
-    """The path and query of a target that a client wrote as for a proxy; others as they are."""
-    scheme, _, rest = url.partition(b"://")
-    if scheme.lower() not in (b"http", b"https"):
-        return url
-    path_start = re.search(rb"[/?]", rest)
-    return rest[path_start.start() :] if path_start else b"/"
-
-
-def _with_clean_head(data: bytes) -> bytes:
-    """Percent-encode in the request line what a browser would have, and blot out control characters in headers: the
-    parser refuses both, and no click shall fail for what somebody put into it."""
-    head, end, rest = data.partition(b"\r\n\r\n")
-    line, line_end, headers = head.partition(b"\r\n")
-    line = _NOT_IN_TARGET.sub(lambda match: b"%%%02X" % match[0][0], line)
-    return line + line_end + headers.translate(_BLOTTED) + end + rest

@@ -22,7 +22,8 @@ from tracker.click_id import ClickIds
 from tracker.links import Links
 from tracker.rates import Rates
 from tracker.redirect import Redirect
-from tracker.server import HttpLimits, click_protocol
+from tracker.refusals import HttpLimits
+from tracker.server import click_protocol
 from tracker.shard import Event
 
 LIMITS = HttpLimits(8704, 16384, 100, 65536, 1048576, 75, 5, 10)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tracker import server
 from tracker.reader import Seen, plain
-from tracker.server import HttpLimits, click_protocol
+from tracker.refusals import HttpLimits
+from tracker.server import click_protocol
 from tracker.short import ShortRequest
 
 LIMITS = HttpLimits(8704, 16384, 100, 65536, 1048576, 75, 5, 10)
