@@ -17,7 +17,8 @@ from schemas.entity_file import EntityFile, parse_file
 from schemas.entity_keys import UrlChecks
 from schemas.problems import FileError, Problem
 from schemas.projection import MARK, version_line
-from tracker.destination import check_allowed_host, check_template
+from tracker.deep_links import check_allowed_host
+from tracker.destination import check_template
 from tracker.snapshot import load_snapshot, snapshot_path
 
 SCRIPT = (Path(__file__).parent / "publish.lua").read_text()

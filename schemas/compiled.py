@@ -23,6 +23,7 @@ MODULES = (
     "tracker.click",
     "tracker.click_id",
     "tracker.cookie",
+    "tracker.deep_links",
     "tracker.destination",
     "tracker.filters",
     "tracker.links",
@@ -38,6 +39,7 @@ MODULES = (
     "tracker.resp",
     "tracker.shard",
     "tracker.short",
+    "tracker.web_address",
 )
 ROOT = Path(__file__).parent.parent
 """Where the packages lie."""

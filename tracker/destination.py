@@ -1,28 +1,21 @@
-"""Where a click goes: stored destinations with macros, deep links, and the click id in the query.
+"""Where a click goes: stored destinations with macros, and the click id in the query.
 
-The idea: only the WHATWG parser (`ada_url`, what browsers do) says what a URL means, and only its own
-serialisation is ever sent. Python's `urllib.parse` disagrees with browsers (of 750 known payloads 184 pass a
-naive host check with it) and is used here for percent-encoding alone. A stored destination is parsed once,
-when it is saved or loaded; a click then joins strings. Every URL that comes out of this module is printable
-ASCII without spaces, so it is safe as a header.
+A stored destination is parsed once (web_address.py), when it is saved or loaded; a click then joins strings. Every URL
+that comes out of this module is printable ASCII without spaces, so it is safe as a header. Python's `urllib.parse` is
+used here for percent-encoding alone.
 
-Leaves out: which link is meant, whether the program is active, and what the macros' values are. Deep links
-are never templates: braces in them are plain text.
-
-Called by the redirect on every click, by the link snapshot when it compiles, and when a URL is saved.
+Leaves out: which link is meant, whether the program is active, what the macros' values are, and deep links
+(deep_links.py). Called by the redirect on every click, by the link snapshot when it compiles, and when a URL is saved.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import compress
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-from ada_url import HostType, parse_url
-
-URL_LENGTH_MAX: Final = 2048
-"""Characters, of a URL as it is given and as the parser writes it."""
+from tracker.web_address import URL_LENGTH_MAX, DestinationError, check_text, parse
 
 MACRO_VALUE_BYTES_MAX: Final = 256
 """Bytes of UTF-8 of one macro's value, before percent-encoding."""
@@ -45,34 +38,17 @@ _CLICK_MACROS: Final = {
 _SALE_MACROS: Final = {"order_id", "goal", "amount", "currency", "commission", "status", "ts"}
 MACROS: Final = frozenset(_CLICK_MACROS | _SALE_MACROS)
 
-DEFAULT_PORTS: Final = {"http:": "80", "https:": "443"}
-
-_REFUSED_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _AUTHORITY: Final = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
 _PATH_END: Final = re.compile(r"[?#]")
 _MACRO: Final = re.compile(r"\{([^{}]*)\}")
 _BROKEN_ESCAPE_BEFORE_MACRO: Final = re.compile(r"%[0-9A-Fa-f]?\{")
-_HOST: Final = re.compile(r"[a-z0-9._-]{1,254}|\[[0-9a-f:]+\]")
-_HOST_ENTRY: Final = re.compile(
-    r"(\*\.)?(\[[0-9A-Fa-f:.]+\]|[^\x00-\x20\x7f-\x9f/?#@:\[\]\\%*]{1,253})(?::([0-9]{1,5}))?"
-)
-_HOST_ENTRY_HELP: Final = "an allowed host is a host name, or '*.' and a host name, with or without ':port'"
 _PLAIN: Final = re.compile(
     r"https?://(?!xn--)[a-z](?:[a-z0-9-]*[a-z0-9])?(?:\.(?!xn--)[a-z](?:[a-z0-9-]*[a-z0-9])?)+"
     r"(?:/(?!\.)[A-Za-z0-9_~.=&-]*)+(?:\?[A-Za-z0-9_~.=&-]+)?"
 )
 """Web addresses that a parser writes as they are: by far the most, and to take one apart costs 30 µs."""
 _UNSAFE_IN_HEADER: Final = re.compile(r"[^!-~]")
-_ATTRIBUTES: Final = ("href", "protocol", "username", "password", "host", "hostname", "port", "host_type")
 _DOT_SEGMENTS: Final = (b".", b"..")
-
-
-class DestinationError(ValueError):
-    """A URL or an allow-list entry that cannot be stored: `code` for machines, the message for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 # Stored destinations: landing_url, a link's url, fallback_url
@@ -114,7 +90,7 @@ def compile_template(url: str) -> Template:
         return Template([url], ())
     names = _macro_names(url)
     placeholder = _unused_word(url)
-    parsed = _parse(_MACRO.sub(placeholder, url), length_max=None if names else URL_LENGTH_MAX)
+    parsed = parse(_MACRO.sub(placeholder, url), length_max=None if names else URL_LENGTH_MAX)
     # Behind the host only: there the parser adds no letters of its own, so the placeholder stays unique.
     literals = parsed.behind_host.split(placeholder)
     if len(literals) != len(names) + 1:
@@ -128,7 +104,7 @@ def compile_template(url: str) -> Template:
 
 def _macro_names(url: str) -> list[str]:
     """The macros of `url` in order, after every check that needs the text as it was written."""
-    _check_text(url)
+    check_text(url)
     authority = _AUTHORITY.match(url)
     if authority is None:
         raise DestinationError("url_scheme", "a destination begins with http:// or https:// and a host")
@@ -160,7 +136,7 @@ def _unused_word(url: str) -> str:
 
 def _check_without_values(url: str) -> None:
     """With all macros empty the URL must be what the parser writes: no segment may become `.` or `..`."""
-    if _parse(url).href != url:
+    if parse(url).href != url:
         raise DestinationError("macro_in_dot_segment", "without its macros a path segment would be '.' or '..'")
 
 
@@ -175,79 +151,6 @@ def _encode_value(value: str, in_path: bool) -> str:
     if in_path and encoded in _DOT_SEGMENTS:
         return ""
     return quote_from_bytes(encoded, safe="")
-
-
-# Deep links: ?to=URL
-
-
-def allowed(url: str, allowed_hosts: Sequence[str]) -> str | None:
-    """The parser's serialisation of `url` if its host is on the allow-list, else None.
-
-    An entry is a host, or `*.` and a host for everything below it, and may name a port. Without one only the
-    scheme's default port passes. Entries that `check_allowed_host` refuses allow nothing.
-    """
-    rules = _host_rules(tuple(allowed_hosts))
-    if not rules:
-        return None
-    try:
-        parsed = _parse(url)
-    except DestinationError:
-        return None
-    return parsed.href if _is_listed(parsed, rules) else None
-
-
-def check_allowed_host(entry: str) -> None:
-    """Raise `DestinationError` when `entry` cannot stand in `allowed_hosts`."""
-    _host_rule(entry)
-
-
-class _HostRule(NamedTuple):
-    wildcard: bool
-    host: str
-    port: str  # empty: the default port of the scheme
-
-
-def _is_listed(parsed: "_Parsed", rules: frozenset[_HostRule]) -> bool:
-    host = parsed.hostname.removesuffix(".")
-    labels = host.split(".")
-    if "" in labels:
-        return False
-    parents = [".".join(labels[depth:]) for depth in range(1, len(labels))]
-    ports = [parsed.port] if parsed.port else ["", DEFAULT_PORTS[parsed.protocol]]
-    return any(
-        _HostRule(False, host, port) in rules or any(_HostRule(True, parent, port) in rules for parent in parents)
-        for port in ports
-    )
-
-
-@lru_cache(maxsize=4096)
-def _host_rules(entries: tuple[str, ...]) -> frozenset[_HostRule]:
-    rules = set()
-    for entry in entries:
-        try:
-            rules.add(_host_rule(entry))
-        except DestinationError:
-            continue
-    return frozenset(rules)
-
-
-def _host_rule(entry: str) -> _HostRule:
-    match = _HOST_ENTRY.fullmatch(entry)
-    if match is None:
-        raise DestinationError("host_malformed", _HOST_ENTRY_HELP)
-    wildcard, host, port = match.groups()
-    try:
-        parsed = _parse(f"http://{host}/")
-    except DestinationError as error:
-        raise DestinationError("host_malformed", f"an allowed host must be a host name: {error}") from error
-    name = parsed.hostname.removesuffix(".")
-    if "" in name.split("."):
-        raise DestinationError("host_malformed", "an allowed host has no empty labels")
-    if wildcard and (parsed.host_type != HostType.DEFAULT or "." not in name):
-        raise DestinationError("host_wildcard", "'*.' needs two labels or more behind it, such as *.shop.example")
-    if port and not 0 < int(port) < 65536:
-        raise DestinationError("host_malformed", "a port is 1 to 65535")
-    return _HostRule(bool(wildcard), name, str(int(port)) if port else "")
 
 
 # The click id in the query
@@ -301,51 +204,3 @@ def _parameter_name(piece: str) -> bytes:
 def _header_safe(url: str) -> str:
     """`url` as it is, if it is printable ASCII without spaces; else with the rest percent-encoded."""
     return _UNSAFE_IN_HEADER.sub(lambda match: quote(match[0], safe="", errors="replace"), url)
-
-
-# Parsing
-
-
-class _Parsed(NamedTuple):
-    href: str
-    protocol: str
-    hostname: str
-    port: str
-    origin: str  # scheme, host and port: all that stands before the path
-    behind_host: str
-    host_type: HostType
-
-
-def _parse(url: str, length_max: int | None = URL_LENGTH_MAX) -> _Parsed:
-    """`url` as a browser reads it, if it is a web address without credentials; else `DestinationError`."""
-    _check_text(url, length_max)
-    try:
-        found = parse_url(url, _ATTRIBUTES)
-    except ValueError as error:
-        raise DestinationError("url_malformed", "not a URL that a browser would open") from error
-    if found["protocol"] not in DEFAULT_PORTS:
-        raise DestinationError("url_scheme", "only http and https")
-    if found["username"] or found["password"]:
-        raise DestinationError("url_credentials", "a destination has no user name or password")
-    if not _HOST.fullmatch(found["hostname"]):
-        raise DestinationError("url_host", "the host has characters that no host name has")
-    href = found["href"]
-    if length_max is not None and len(href) > length_max:
-        raise DestinationError("url_too_long", f"at most {length_max} characters once encoded")
-    origin = f"{found['protocol']}//{found['host']}"
-    return _Parsed(
-        href,
-        found["protocol"],
-        found["hostname"],
-        found["port"],
-        origin,
-        href[len(origin) :],
-        found["host_type"],
-    )
-
-
-def _check_text(url: str, length_max: int | None = URL_LENGTH_MAX) -> None:
-    if length_max is not None and len(url) > length_max:
-        raise DestinationError("url_too_long", f"at most {length_max} characters")
-    if _REFUSED_CHARACTERS.search(url) or url != url.strip(" "):
-        raise DestinationError("url_characters", "no backslash, control character, or space at either end")

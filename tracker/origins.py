@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from tracker import destination
+from tracker import deep_links
 from tracker.links import Links
 
 
@@ -51,4 +51,4 @@ def _hosts_of(program: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _is_of(origin: str, hosts: Sequence[str]) -> bool:
     """Whether a browser would say this of a page on one of these hosts: the very text, as it is repeated to it."""
-    return origin.count("/") == 2 and destination.allowed(f"{origin}/", hosts) == f"{origin}/"
+    return origin.count("/") == 2 and deep_links.allowed(f"{origin}/", hosts) == f"{origin}/"

@@ -12,7 +12,7 @@ from functools import lru_cache
 import orjson
 
 from schemas.settings import Settings
-from tracker import destination, filters
+from tracker import deep_links, destination, filters
 from tracker.click import Appender, Click, Request
 from tracker.click_id import ClickIds, visitor_ascii
 from tracker.cookie import read_visitor, set_cookie_header
@@ -175,7 +175,7 @@ class Redirect:
         """The destination that differs from click to click, without and with the click id."""
         route, parameters, template = click.route, click.parameters, click.route.template
         if to:
-            allowed = destination.allowed(to, route.allowed_hosts)
+            allowed = deep_links.allowed(to, route.allowed_hosts)
             if allowed is not None:
                 return allowed, self._with_click_id(click, allowed)
             self._refuse(click, "deep_link", to)

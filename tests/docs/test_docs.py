@@ -255,8 +255,8 @@ def _edge_errors() -> Iterator[tuple[int, str]]:
                     yield int(status.value), str(code.value)
     yield from ((400, f"{own}_ambiguous") for own in set(ALIASES.values()))
     yield from ((400, f"{param}_malformed") for param in _params(trees["report_fields"]))
-    server = (ROOT / "tracker" / "server.py").read_text()
-    yield from ((int(status), code) for status, code in re.findall(r'(\d{3}): \(b"[^"]*", b"(\w+)"\)', server))
+    refusals = (ROOT / "tracker" / "refusals.py").read_text()
+    yield from ((int(status), code) for status, code in re.findall(r'(\d{3}): \(b"[^"]*", b"(\w+)"\)', refusals))
     api = (ROOT / "tracker" / "answers.py").read_text()
     yield from ((int(status), code) for status, code in re.findall(r'(40[45]): \("(\w+)",', api))
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tests.fuzz.budget import examples
 from tests.fuzz.hostile import pieces, texts
-from tracker.destination import DestinationError, allowed, compile_template, with_click_id
+from tracker.deep_links import allowed
+from tracker.destination import compile_template, with_click_id
+from tracker.web_address import DestinationError
 
 HOSTS = ("shop.example", "*.shop.example", "other.example:8443", "192.0.2.7")
 PASSES = re.compile(r"https?://((.+\.)?shop\.example\.?|other\.example\.?:8443|192\.0\.2\.7)[/?#]")

@@ -315,7 +315,7 @@ MUTANTS = (
     Mutant(
         "host_check",
         "a deep link leads anywhere",
-        "tracker/destination.py",
+        "tracker/deep_links.py",
         "return parsed.href if _is_listed(parsed, rules) else None",
         "return parsed.href",
         ("tests/tracker/test_destination.py::test_deep_links_that_are_refused",),
