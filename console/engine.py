@@ -47,6 +47,10 @@ from tracker.loader import Loader
 from tracker.rows import Splicer
 from tracker.user_agents import parse
 
+_NICENESS = 10
+"""How far the engine steps back where cores are short: whoever waits for an answer goes first, what the log already has
+can wait a second (docs/decisions/0016-readers-first.md)."""
+
 
 class Engine:
     """The threads, and what they share."""
@@ -219,6 +223,7 @@ def main() -> None:
     parser.add_argument("--socket", type=int, required=True)
     options = parser.parse_args()
     configure_logs(sys.stderr)
+    os.nice(_NICENESS)  # before there are threads: each has its own
     redis_url = os.environ.pop("LASTCOOKIE_LOG_URL")
     settings = load(options.config, options.data_dir, os.environ)
     scratch = settings.data.dir / "tmp"  # clickhouse-connect inserts by way of a file; a killed process leaves it

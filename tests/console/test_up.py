@@ -231,3 +231,14 @@ def test_links_work_while_stores_cannot_be_reached_and_the_rest_when_they_can(
     system.wait_until_ready()
     system.wait_for_rows("SELECT count() FROM clicks", 2)
     assert system.check() == []
+
+
+def test_readers_go_first_where_cores_are_short(start_system: Start) -> None:
+    system = start_system()
+    engine, tracker, log = (system.pid_of(name) for name in ("engine", "tracker-0", "valkey"))
+    threads = [int(thread.name) for thread in Path(f"/proc/{engine}/task").iterdir()]
+    usual = os.getpriority(os.PRIO_PROCESS, tracker)
+    assert os.getpriority(os.PRIO_PROCESS, log) == usual
+    priorities = [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads]
+    assert len(priorities) > 3  # loader, worker, ClickHouse's own: one of those takes -20 where it may
+    assert {priority for priority in priorities if priority != -20} == {min(19, usual + 10)}
