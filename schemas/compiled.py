@@ -20,6 +20,7 @@ from sysconfig import get_config_var
 
 MODULES = (
     "schemas.keys",
+    "tracker.authorization",
     "tracker.click",
     "tracker.click_id",
     "tracker.cookie",
@@ -28,9 +29,11 @@ MODULES = (
     "tracker.filters",
     "tracker.links",
     "tracker.parameters",
+    "tracker.postbacks",
     "tracker.rates",
     "tracker.reader",
     "tracker.redirect",
+    "tracker.report_batch",
     "tracker.report_fields",
     "tracker.report_reader",
     "tracker.report_rows",

@@ -8,7 +8,7 @@ reports of the pixel by worker.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,12 @@ from schemas.settings import Settings
 from tracker.answers import (
     NO_STORE,
     broken,
-    defect,
     error_body,
-    error_head,
     field_error,
     gone,
     http_error,
-    json_head,
     json_response,
     not_recorded,
-    unavailable,
 )
 from tracker.authorization import Door, Sender, bearer, own_program, sender_of
 from tracker.click_id import ClickIds, visitor_text
@@ -47,17 +43,15 @@ from tracker.openapi import document
 from tracker.origins import Origins, cors
 from tracker.pages import PIXEL
 from tracker.parameters import parse_query
+from tracker.postbacks import Postbacks, conflict, refusal
 from tracker.rates import Rates
 from tracker.report_fields import (
     FieldError,
     canonical,
-    read_program,
     read_reversal,
 )
-from tracker.report_reader import read_report, with_what_is_left_out
-from tracker.report_steps import Taken
+from tracker.report_reader import ReportReader, with_what_is_left_out
 from tracker.reports import Outcome, Report
-from tracker.short import ShortRequest
 from tracker.signatures import is_signed
 from tracker.spool import Spool
 
@@ -82,8 +76,9 @@ class Api:
         self._settings = settings
         self._links = links
         self._door = door
-        self._ids = ids
         self._conversions = conversions
+        self._reader = ReportReader(links, settings.conversions, ids, clock)
+        self.postbacks = Postbacks(door, self._reader, conversions.take)
         self._explanations = explanations
         self._spool = spool
         self._clock = clock
@@ -131,7 +126,7 @@ class Api:
         try:
             self._check_rate(request)
             known, unknown = canonical(params)
-            report = self._report(known, "pixel", self._visitor(request))
+            report = self._reader.read(known, "pixel", self._visitor(request))
             await self._submit_or_spool(report, with_what_is_left_out(unknown, known, report))
         except FieldError as error:
             await self._keep_problem("pixel", params, error)
@@ -175,7 +170,7 @@ class Api:
 
     async def _record_event(self, request: Request, params: dict[str, Any], origin: str | None) -> None:
         known, unknown = canonical(params)
-        report = self._report(known, "tag", self._visitor(request))
+        report = self._reader.read(known, "tag", self._visitor(request))
         # "null" is said by pages that keep their address back: as good as nothing said.
         if origin not in (None, "null") and not self._origins.may_report(str(origin), report.program):
             raise FieldError(403, "origin_not_allowed", "this site is not among the program's allowed_hosts", "program")
@@ -200,31 +195,7 @@ class Api:
                 params |= _as_object(_parse_json(body))
             else:
                 params |= parse_query(body)
-        return _answer(*await self._conversions.submit(*self._read_postback(params, sender_of(request))))
-
-    def postback_by_get(self, request: ShortRequest) -> None:
-        """The same where everything is in the query, as servers mostly send it: a tenth of the work, without Starlette,
-        task or future (docs/decisions/0012)."""
-
-        def answer(told: Taken | Exception) -> None:
-            request.respond(*_head_of(told))
-
-        seen = request.seen
-        query = seen.target.partition(b"#")[0].partition(b"?")[2]
-        try:
-            report, params = self._read_postback(parse_query(query), Sender(request.peer, seen.forwarded_for))
-        except Exception as error:
-            answer(error)
-        else:
-            self._conversions.take(report, params, answer)
-
-    def _read_postback(self, params: dict[str, Any], sender: Sender) -> tuple[Report, dict[str, str]]:
-        """The report, and what of it is only kept. Raises FieldError."""
-        token = params.pop("token", None)
-        merchant = self._merchant(sender, token if isinstance(token, str) else "", "postback")
-        known, unknown = canonical(params)
-        report = self._report(known, "postback", None, merchant)
-        return report, with_what_is_left_out(unknown, known, report)
+        return _answer(*await self._conversions.submit(*self.postbacks.read(params, sender_of(request))))
 
     async def convert(self, request: Request) -> Response:
         """A merchant's server, with key or signature: one conversion, or a list of up to `limits.batch_items`."""
@@ -235,7 +206,7 @@ class Api:
             if signed and "reversal_id" in item:  # the path is not signed: a refund must not be made a sale by others
                 raise FieldError(400, "reversal_id_not_accepted", "send it to /v1/reversals", "reversal_id")
             known, unknown = canonical(item)
-            report = self._report(known, "api", None, merchant)
+            report = self._reader.read(known, "api", None, merchant)
             return await self._conversions.submit(report, with_what_is_left_out(unknown, known, report))
 
         return await self._each(_parse_json(body), one)
@@ -261,14 +232,6 @@ class Api:
         except Exception as error:  # kept in the log file: one bad record must not stop all that wait behind it
             logger().error("spooled report not taken", record=record, exc_info=error)
         return True
-
-    def _report(
-        self, known: Mapping[str, Any], source: str, visitor: str | None, merchant: str | None = None
-    ) -> Report:
-        now = self._clock()
-        program = read_program(known.get("program"))
-        own_program(self._links, program, merchant)
-        return read_report(known, program, source, visitor, now, self._settings.conversions, self._ids)
 
     async def _reporter(self, request: Request) -> tuple[str, bytes]:
         """The merchant, by his signature or his key, and the body that he sent. Raises FieldError."""
@@ -315,10 +278,10 @@ class Api:
                 try:
                     outcome, conversion_id = await one(_as_object(item))
                     if outcome == Outcome.CONFLICT:
-                        raise _conflict()
+                        raise conflict()
                 except Exception as error:  # the others' results must be told all the same
-                    refusal = _refusal(error)
-                    return {"status": "error", "http_status": refusal.status, **error_body(refusal)}
+                    told = refusal(error)
+                    return {"status": "error", "http_status": told.status, **error_body(told)}
                 return {"status": outcome, "conversion_id": conversion_id}
 
         results = await asyncio.gather(*(guarded(item) for item in body))
@@ -328,36 +291,10 @@ class Api:
         return json_response({"results": results}, 207 if failed else 202)
 
 
-# Made anew each time: an exception that is raised again keeps the frames of all its tracebacks.
-def _conflict() -> FieldError:
-    message = "this order was reported before with other content; both are kept and shown"
-    return FieldError(409, "conversion_conflict", message, "order_id")
-
-
 def _answer(outcome: str, conversion_id: str, created: int = 200) -> Response:
     if outcome == Outcome.CONFLICT:
-        raise _conflict()
+        raise conflict()
     return json_response({"status": outcome, "conversion_id": conversion_id}, created)
-
-
-def _head_of(told: Taken | Exception) -> tuple[bytes, bytes]:
-    """The answer to a report by the short way."""
-    if isinstance(told, tuple):
-        outcome, conversion_id = told
-        if outcome != Outcome.CONFLICT:
-            return json_head({"status": outcome, "conversion_id": conversion_id}, 200)
-        told = _conflict()
-    return error_head(_refusal(told))
-
-
-def _refusal(error: Exception) -> FieldError:
-    """What a report is told that was not taken; a defect of ours is logged. Starlette's handlers say the same."""
-    if isinstance(error, FieldError):
-        return error
-    if isinstance(error, NotRecorded):
-        return unavailable()
-    logger().error("report failed", exc_info=error)
-    return defect()
 
 
 def _query(request: Request) -> dict[str, str]:

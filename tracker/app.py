@@ -118,7 +118,7 @@ class Worker:
     def answer(self, request: ShortRequest) -> None:
         """A request by the short way (server.py): a click, a view, or a postback."""
         if request.seen.target.startswith(b"/postback?"):
-            self.api.postback_by_get(request)
+            self.api.postbacks.by_get(request)
         else:
             self.redirect.click(request)
 

@@ -15,13 +15,11 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError, Timeout
 from schemas.keys import server
 from schemas.log_server import is_noted
 from tracker.dial import ask, connect, reply_to
-from tracker.resp import Connection, ConnectionLost, Reply, ServerError, encode
+from tracker.resp import Connection, ConnectionLost, Reply, ServerError, Word, encode
 
 _LEFT_ALONE_SECONDS = 0.25
 _GONE_ASTRAY = ("MOVED", "NOSCRIPT", "READONLY")
 """Errors of a server that is not, or no longer, the one that was connected to: the next call connects anew."""
-
-Word = str | bytes | int
 
 
 class Calls:
@@ -58,7 +56,7 @@ class Calls:
         line = self._lines.get(tag)
         if line is None:
             line = self._lines[tag] = _Line(self._url, key, self._timeout_seconds, self._scripts)
-        return await line.call(encode([w if isinstance(w, bytes) else str(w).encode() for w in words]))
+        return await line.call(encode(words))
 
     def close(self) -> None:
         for line in self._lines.values():

@@ -1,7 +1,7 @@
 """Conversions: a good report is claimed and appended in one step, with the evidence that decides it.
 
 Reports that come together go together, as clicks do (shard.py): one reading of the claims of their orders and of the
-touches of their visitors, then each is taken into its claim (reports.py, pure), then one script writes claims and
+touches of their visitors, then each is taken into its claim (report_batch.py, pure), then one script writes claims and
 lines. Where claims have changed meanwhile the others are written without theirs, and theirs are taken up again. So a
 thousand reports of one order at once make one sale. A shard has one batch in flight; what comes meanwhile is the next.
 HTTP is in api.py, the rows are in report_rows.py.
@@ -10,28 +10,24 @@ HTTP is in api.py, the rows are in report_rows.py.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from schemas import keys
-from schemas.logs import logger
 from schemas.reversals import reversal_content
 from tracker.links import Links
+from tracker.report_batch import Asked, Steps, tell, tell_all, written
 from tracker.report_fields import FieldError
 from tracker.report_rows import problem_line, reversal_line
-from tracker.report_steps import Answer, State, Step, Taken, Visitor, Waiting, step
+from tracker.report_steps import Answer, State, Step, Taken, Visitor, Waiting
 from tracker.reports import Report, decode_claim
 
 SCRIPT = (Path(__file__).parent / "claim.lua").read_text()
 _TRIES_MAX = 2000
 _BATCH_MAX = 64
 """Reports that are recorded at once: the log server is busy for some 0.5 ms with them, and clicks wait behind it."""
-
-_SCRIPT_BYTES_MAX = 524_288
-"""What goes to the script at once, give or take one report: 64 of them are 200 KB, but one with 500 items is 2 MB."""
 
 
 class NotRecorded(Exception):
@@ -106,7 +102,7 @@ class Conversions:
             waiting.elsewhere = await self._read_touches(visitors)
         except Exception as error:
             self._counters[f"conversions_unrecorded:{type(error).__name__}"] += 1
-            _tell(waiting, _unrecorded(error))
+            tell(waiting, _unrecorded(error))
         else:
             self._queue(shard, waiting)
 
@@ -136,7 +132,7 @@ class Conversions:
             self._counters[f"conversions_unrecorded:{type(error).__name__}"] += len(batch)
             failure = error
         for waiting in batch:
-            _tell(waiting, _unrecorded(failure))
+            tell(waiting, _unrecorded(failure))
 
     async def _try(self, shard: int, batch: list[Waiting]) -> None:
         """One reading for all, and one writing unless they are large; leaves in the batch those whose claims somebody
@@ -145,73 +141,37 @@ class Conversions:
         read_at = self._clock()
         left = 0
         while len(batch) > left:
-            steps = self._steps(batch, left, claims, states, read_at)
-            if not steps:
+            steps = Steps.of(batch[left:], claims, states, read_at, self._links, self._new_id)
+            for waiting, error in steps.refused:
+                batch.remove(waiting)
+                tell(waiting, error)
+            made = steps.made
+            if not made:
                 return
-            taken_up, refused = len(steps), []
-            while steps and (changed := await self._write(shard, steps)):
-                refused += [made.waiting for made in steps if made.waiting.key in changed]
-                steps = [made for made in steps if made.waiting.key not in changed]
+            taken_up, refused = len(made), []
+            while made and (changed := await self._write(shard, made)):
+                refused += [one.waiting for one in made if one.waiting.key in changed]
+                made = [one for one in made if one.waiting.key not in changed]
             batch[left : left + taken_up] = refused
             left += len(refused)
-            for made in steps:
-                self._counters[f"reports:{made.waiting.report.source}:{made.taken[0]}"] += 1
-                _tell(made.waiting, made.taken)
+            tell_all(made, self._counters)
 
     async def _write(self, shard: int, steps: Sequence[Step]) -> set[str]:
         """Record these steps, in one step; where somebody has changed claims meanwhile the keys of these, and nothing
         is recorded. Raises NotRecorded."""
-        changes: dict[str, tuple[bytes, bytes]] = {}
-        for made in steps:  # several may be of one order, each upon the one before
-            before, _ = changes.get(made.waiting.key, (made.before, b""))
-            changes[made.waiting.key] = before, made.after
-        fields = zip(*(made.lines for made in steps), strict=True)
-        answers = await self._script(
-            keys=[keys.conversions(shard), keys.ready(shard), *changes],
-            args=[*(b"\n".join(filter(None, lines)) for lines in fields), *chain.from_iterable(changes.values())],
-        )
+        names, arguments = written(shard, steps)
+        answers = await self._script(keys=names, args=arguments)
         if answers == -1:
             raise NotRecorded("claims are being rebuilt")
-        return set() if answers == 1 else {key for key, answer in zip(changes, answers, strict=True) if answer != 1}
-
-    def _steps(
-        self,
-        batch: list[Waiting],
-        start: int,
-        claims: dict[str, bytes],
-        states: Mapping[Visitor, State],
-        read_at: int,
-    ) -> list[Step]:
-        """What the reports from `start` on make of their claims, as many as go to the script at once; who cannot be
-        taken is told, and leaves the batch."""
-        steps: list[Step] = []
-        size = 0
-        for waiting in batch[start:]:
-            try:
-                made = step(waiting, claims[waiting.key], states, read_at, self._links, self._new_id())
-            except Exception as error:  # whatever is wrong with one report, the others are recorded
-                batch.remove(waiting)
-                _tell(waiting, error)
-                continue
-            claims[waiting.key] = made.after  # for the next report of the same order
-            steps.append(made)
-            size += len(made.before) + len(made.after) + sum(map(len, made.lines))
-            if size > _SCRIPT_BYTES_MAX:
-                break
-        return steps
+        return set() if answers == 1 else {key for key, answer in zip(names[2:], answers, strict=True) if answer != 1}
 
     async def _read(self, shard: int, batch: Sequence[Waiting]) -> tuple[dict[str, bytes], dict[Visitor, State]]:
-        """What is known of the orders, b"" for nothing, and what this shard keeps of the visitors that reports name.
-        Raises NotRecorded while nothing can be known yet."""
-        orders = list(dict.fromkeys(waiting.key for waiting in batch))
-        here = list({visitor for one in batch for visitor in one.visitors() if visitor not in one.elsewhere})
-        touches = [keys.touches(shard, *visitor) for visitor in here]
-        ready, gap, *found = await self._redis.mget(keys.ready(shard), keys.gap(shard), *orders, *touches)
-        if ready is None:
+        """What is known of the orders and visitors of these reports. Raises NotRecorded while nothing can be yet."""
+        asked = Asked(shard, batch)
+        known = asked.known(await self._redis.mget(asked.keys))
+        if known is None:
             raise NotRecorded("claims are being rebuilt")
-        claims = {order: claim or b"" for order, claim in zip(orders, found[: len(orders)], strict=True)}
-        found = found[len(orders) :]
-        return claims, {visitor: State.of(touch, gap, ready) for visitor, touch in zip(here, found, strict=True)}
+        return known
 
     async def _read_touches(self, visitors: Iterable[Visitor]) -> dict[Visitor, State]:
         """What their shards keep of visitors."""
@@ -277,13 +237,6 @@ def spooled(report: Report, params: Mapping[str, str]) -> dict[str, Any]:
 def from_spool(record: dict[str, Any]) -> tuple[Report, dict[str, str]]:
     """A report out of the spool."""
     return Report(**record["report"]), record["params"]
-
-
-def _tell(waiting: Waiting, told: Taken | Exception) -> None:
-    try:
-        waiting.answer(told)
-    except Exception as error:  # one answer that cannot be given must not cost the others theirs
-        logger().error("report not answered", exc_info=error)
 
 
 def _unrecorded(failure: Exception) -> Exception:

@@ -7,7 +7,6 @@ report (reports.py).
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
@@ -196,7 +195,13 @@ def _read_amount(value: Any) -> str:
     value = _number_as_text(value)
     if not isinstance(value, str) or not AMOUNT.fullmatch(value):
         raise _malformed("amount", 'a decimal string such as "49.90", up to 14 digits before the point and 4 after it')
-    return f"{Decimal(value):.4f}"
+    return _with_four_places(value)
+
+
+def _with_four_places(amount: str) -> str:
+    """An amount that AMOUNT matches, in the one way to write it: `049.9` is `49.9000`."""
+    whole, _, fraction = amount.partition(".")
+    return f"{int(whole)}.{fraction:0<4}"
 
 
 def _read_currency(value: Any) -> str:
@@ -233,7 +238,7 @@ def _read_item(item: Any, accepted: str) -> dict[str, Any]:
     price = _number_as_text(item.get("price"))
     if not isinstance(price, str) or not AMOUNT.fullmatch(price):
         raise _malformed("items", "a price as a decimal string")
-    read = {"quantity": quantity, "price": f"{Decimal(price):.4f}"}
+    read = {"quantity": quantity, "price": _with_four_places(price)}
     for name in ("sku", "category"):
         if item.get(name) is not None:
             read[name] = _printable(item[name], "items", 128)

@@ -1,16 +1,33 @@
 """A report out of its parameters: content, evidence and time, whichever way it came. Pure.
 
-The edge (api.py) and the import of files share it, so that a sale means the same by every way. Who may report which
-program is asked before.
+The edge and the import of files share it, so that a sale means the same by every way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.settings_fields import Conversions
+from tracker.authorization import own_program
 from tracker.click_id import ClickIds
-from tracker.report_fields import read_click_id, read_content, read_goal, read_order_id
+from tracker.links import Links
+from tracker.report_fields import read_click_id, read_content, read_goal, read_order_id, read_program
 from tracker.reports import Report
+
+
+class ReportReader:
+    """Reads what comes to one worker now; `clock` gives ms."""
+
+    def __init__(self, links: Links, settings: Conversions, ids: ClickIds, clock: Callable[[], int]) -> None:
+        self._links = links
+        self._settings = settings
+        self._ids = ids
+        self._clock = clock
+
+    def read(self, known: Mapping[str, Any], source: str, visitor: str | None, merchant: str | None = None) -> Report:
+        """The report that these parameters make, of a program of that merchant, or of anybody's. Raises FieldError."""
+        program = read_program(known.get("program"))
+        own_program(self._links, program, merchant)
+        return read_report(known, program, source, visitor, self._clock(), self._settings, self._ids)
 
 
 def read_report(

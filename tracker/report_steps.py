@@ -62,14 +62,24 @@ class Waiting:
         return [(self.report.program, visitor) for visitor in named if visitor]
 
 
-class Step(NamedTuple):
+class Step:
     """What a report makes of its claim: the claim before and after, lines as claim.lua wants them, what to answer."""
 
-    waiting: Waiting
-    before: bytes
-    after: bytes
-    lines: tuple[bytes, bytes, bytes, bytes]
-    taken: Taken
+    __slots__ = ("after", "before", "lines", "taken", "waiting")
+
+    def __init__(
+        self, waiting: Waiting, before: bytes, after: bytes, lines: tuple[bytes, bytes, bytes, bytes], taken: Taken
+    ) -> None:
+        self.waiting = waiting
+        self.before = before
+        self.after = after
+        self.lines = lines
+        self.taken = taken
+
+    @property
+    def size(self) -> int:
+        """Bytes that go to the script."""
+        return len(self.before) + len(self.after) + sum(map(len, self.lines))
 
 
 def step(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+Word = str | bytes | int
 Reply = bytes | int | list["bytes | int | None"] | Exception | None
 OnReply = Callable[[Reply], None]
 
@@ -94,10 +95,12 @@ class Connection(asyncio.Protocol):
         self._buffer = data
 
 
-def encode(arguments: Sequence[bytes]) -> bytes:
+def encode(arguments: Sequence[Word]) -> bytes:
     """A call as the protocol wants it: an array of strings."""
     parts = [b"*%d\r\n" % len(arguments)]
-    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
+    for argument in arguments:
+        word = argument if isinstance(argument, bytes) else str(argument).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
     return b"".join(parts)
 
 

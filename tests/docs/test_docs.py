@@ -261,7 +261,7 @@ def _edge_errors() -> Iterator[tuple[int, str]]:
     yield from ((int(status), code) for status, code in re.findall(r'(40[45]): \("(\w+)",', api))
 
 
-_EDGE_MODULES = ("answers", "api", "authorization", "conversions", "explain", "report_fields")
+_EDGE_MODULES = ("answers", "api", "authorization", "conversions", "explain", "postbacks", "report_fields")
 
 
 def _params(tree: ast.Module) -> Iterator[str]:
