@@ -223,7 +223,10 @@ def main() -> None:
     parser.add_argument("--socket", type=int, required=True)
     options = parser.parse_args()
     configure_logs(sys.stderr)
-    os.nice(_NICENESS)  # before there are threads: each has its own
+    try:
+        os.nice(_NICENESS)  # before there are threads: each has its own
+    except OSError as error:  # a sandbox that is stricter than ours
+        logger().warning("the engine cannot step back for readers", error=str(error))
     redis_url = os.environ.pop("LASTCOOKIE_LOG_URL")
     settings = load(options.config, options.data_dir, os.environ)
     scratch = settings.data.dir / "tmp"  # clickhouse-connect inserts by way of a file; a killed process leaves it

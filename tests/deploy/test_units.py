@@ -90,6 +90,8 @@ def test_everything_works_in_the_sandbox(confined: System) -> None:
         query = "SELECT sum(length(url) * 3 + length(visitor) % 7 - length(link) * 2) AS n FROM clicks GROUP BY program"
         assert confined.sql(query)[0]["n"] != 0
     assert confined.check() == []
+    engine, tracker = (os.getpriority(os.PRIO_PROCESS, confined.pid_of(name)) for name in ("engine", "tracker-0"))
+    assert engine > tracker
 
 
 def test_the_sandbox_is_one(confined: System) -> None:
