@@ -5,18 +5,39 @@ object in the click path. Called by the private port.
 """
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import orjson
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from schemas import keys
 from schemas.log_server import servers
 from tracker.loader import streams
+
+_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
+"""Of the buckets of latencies, in seconds; behind them +Inf."""
+
+
+class _Latencies:
+    """How many took how long. The library's own histogram takes 4 µs a value, a tenth of what a decision does."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BOUNDS) + 1)
+        self.sum = 0.0
+
+    def note(self, seconds: float) -> None:
+        self._counts[bisect_left(_BOUNDS, seconds)] += 1
+        self.sum += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Upper bounds, and how many took no longer."""
+        return list(zip([*map(str, _BOUNDS), "+Inf"], accumulate(self._counts), strict=True))
 
 
 class Metrics:
@@ -28,22 +49,15 @@ class Metrics:
         self._data_dir = data_dir
         self._counters = counters
         self._registry = CollectorRegistry()
-        self._latency = Histogram(
-            "lastcookie_credit_seconds",
-            "From the receipt of a sale to its decision",
-            ["method"],
-            registry=self._registry,
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60),
-        )
-        self._of_method: dict[str, Histogram] = {}
+        self._latencies: dict[str, _Latencies] = {}
         self._registry.register(self)
 
     def decided(self, method: str, seconds: float) -> None:
         """Note a decision."""
-        of_method = self._of_method.get(method)
-        if of_method is None:  # to look it up by its labels takes as long as the rest
-            of_method = self._of_method[method] = self._latency.labels(method)
-        of_method.observe(max(0.0, seconds))
+        latencies = self._latencies.get(method)
+        if latencies is None:
+            latencies = self._latencies[method] = _Latencies()
+        latencies.note(max(0.0, seconds))
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
@@ -56,10 +70,19 @@ class Metrics:
         for name, count in sorted(self._counters.items()):
             outcomes.add_metric([name], count)
         yield outcomes
+        yield self._of_decisions()
         yield from self._of_log()
 
     def describe(self) -> Iterable[Metric]:
         return []
+
+    def _of_decisions(self) -> Metric:
+        histogram = HistogramMetricFamily(
+            "lastcookie_credit_seconds", "From the receipt of a sale to its decision", labels=["method"]
+        )
+        for method, latencies in sorted(self._latencies.items()):
+            histogram.add_metric([method], latencies.buckets(), latencies.sum)
+        return histogram
 
     def _of_log(self) -> Iterator[Metric]:
         entries = GaugeMetricFamily("lastcookie_log_entries", "Entries kept in a stream", labels=["stream"])
