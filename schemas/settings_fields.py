@@ -48,7 +48,7 @@ class Server:
     public_url: str = setting("http://localhost:8080", kinds.base_url(), "what readers and shops call the edge by")
     listen: Address = setting("127.0.0.1:8080", kinds.address(), "the edge")
     admin_listen: Address = setting("127.0.0.1:8081", kinds.address(), "health, metrics, SQL, console: keep it private")
-    workers: int = setting(0, kinds.integer(0, 32), "tracker processes; 0: one per core it may run on")
+    workers: int = setting(0, kinds.integer(0, 32), "tracker processes; 0: one per core it may run on, each on its own")
     node: int = setting(0, kinds.integer(0, 31), "number of this machine among several; no two alike")
     trusted_proxies: tuple[Network, ...] = setting(
         [], kinds.networks(), "networks of the proxies whose X-Forwarded-For and -Proto are believed"

@@ -332,6 +332,18 @@ async def end(tasks: Iterable["asyncio.Task[None]"], patience_seconds: float = 0
         _, waiting = await asyncio.wait(waiting, timeout=patience_seconds)
 
 
+def keep_to_a_core(number: int, trackers: int) -> None:
+    """Where there are as many trackers as cores, or as many as there are (0), each stays on one: moved about by the
+    scheduler, two of them often wait for one core (docs/decisions/0016-readers-first.md)."""
+    cores = sorted(os.sched_getaffinity(0))
+    place = number % WORKERS_A_NODE
+    if trackers in (0, len(cores)) and place < len(cores):
+        try:
+            os.sched_setaffinity(0, [cores[place]])
+        except OSError as error:  # a sandbox that is stricter than ours
+            logger().warning("the tracker cannot keep to a core", error=str(error))
+
+
 def _stop_if_broken(task: "asyncio.Task[None]") -> None:
     """A background task that ends by an error is a defect: better a new process than a worker that half works."""
     if not task.cancelled() and (error := task.exception()) is not None:
@@ -350,6 +362,7 @@ def main() -> None:
     configure_logs(sys.stderr)
     environ = {name: value for name, value in os.environ.items() if name != options.redis_url_env}
     settings = load(options.config, options.data_dir, environ)
+    keep_to_a_core(options.number, settings.server.workers)  # before there are threads
     listener = socket.socket(fileno=options.socket)
     uvloop.run(serve(settings, os.environ[options.redis_url_env], options.number, listener))
 

@@ -242,3 +242,17 @@ def test_readers_go_first_where_cores_are_short(start_system: Start) -> None:
     priorities = [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads]
     assert len(priorities) > 3  # loader, worker, ClickHouse's own: one of those takes -20 where it may
     assert {priority for priority in priorities if priority != -20} == {min(19, usual + 10)}
+
+
+def test_as_many_trackers_as_cores_keep_to_one_each(start_system: Start) -> None:
+    cores = os.sched_getaffinity(0)
+    system = start_system(server={"workers": 0})
+    places = [os.sched_getaffinity(system.pid_of(f"tracker-{number}")) for number in range(len(cores))]
+    assert set().union(*places) == cores and all(len(place) == 1 for place in places)
+    assert os.sched_getaffinity(system.pid_of("engine")) == os.sched_getaffinity(system.pid_of("valkey")) == cores
+
+
+def test_other_numbers_of_trackers_go_where_there_is_room(start_system: Start) -> None:
+    cores = os.sched_getaffinity(0)
+    system = start_system(server={"workers": len(cores) + 1})
+    assert all(os.sched_getaffinity(system.pid_of(f"tracker-{n}")) == cores for n in range(len(cores) + 1))
