@@ -167,8 +167,8 @@ def orders(world: World) -> None:
         time.sleep(1)
         statuses += _report_at_once(system, driver, clicked[0], count // 10)
         time.sleep(world.size.quiet)
-        wait_until_loaded = "SELECT count() AS n FROM reports WHERE order_id = 'order-one'"
-        system.wait_for_rows(wait_until_loaded, statuses.count(200))
+        loaded = "SELECT count() AS n FROM reports WHERE order_id = 'order-one'"
+        system.wait_for_rows(loaded, sum(200 <= status < 300 for status in statuses))
         days = system.sql(_DAYS_BETWEEN)[0]["days"]
         credits = system.sql("SELECT affiliate FROM credits WHERE order_id = 'order-one'")
         versions = system.sql("SELECT count() AS n FROM credit_versions WHERE order_id = 'order-one'")[0]["n"]
