@@ -26,7 +26,7 @@ import orjson
 
 from loadtests import figures, machine, memory, needs, results, scale_state, wrk
 from loadtests.scratch import scratch_folder
-from tests.system import System, running
+from tests.system import System, end, running
 
 FOLDER = results.FOLDER / "scale"
 KEYS = ("date", "command", "machine", "versions", "settings", "fdatasync_ms", "redis", "start", "rounds", "summary")
@@ -285,7 +285,7 @@ def run(options: argparse.Namespace, folder: Path) -> list[str]:
         "redis": scale.prepare(),
     }
     with ExitStack() as stack:
-        stack.callback(_stop, scale.full)
+        stack.callback(end, scale.full)
         result["start"] = scale.measure_start()
         print(f"start: {result['start']}", flush=True)
         stack.enter_context(running(scale.empty))
@@ -299,15 +299,6 @@ def run(options: argparse.Namespace, folder: Path) -> list[str]:
     if options.save:
         print(f"saved as {results.write(result, FOLDER, KEYS, _COLUMNS, table_line).name}", flush=True)
     return wrong
-
-
-def _stop(system: System) -> None:
-    if system.process is not None:
-        try:
-            system.stop()
-        except BaseException:
-            system.process.kill()  # its children die with it
-            raise
 
 
 def main() -> None:

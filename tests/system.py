@@ -286,12 +286,17 @@ def running(system: System) -> Iterator[System]:
     try:
         yield system.start()
     finally:
-        if system.process is not None:
-            try:
-                system.stop()
-            except BaseException:
-                system.process.kill()  # its children die with it
-                raise
+        end(system)
+
+
+def end(system: System) -> None:
+    """Stop it if it runs; where that fails, kill it."""
+    if system.process is not None:
+        try:
+            system.stop()
+        except BaseException:
+            system.process.kill()  # its children die with it
+            raise
 
 
 def free_ports(count: int) -> list[int]:
