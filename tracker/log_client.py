@@ -24,7 +24,7 @@ def connect_redis(settings: Settings, url: str) -> Any:
         "retry": Retry(NoBackoff(), 0),
     }
     if "+cluster" not in url:
-        return Redis.from_url(url, **options)
+        return _Server.from_url(url, **options)
     first, others = of_cluster(url)
     nodes = [ClusterNode(host, port) for host, port in others]
     return _Cluster.from_url(first, startup_nodes=nodes, **options)
@@ -53,8 +53,18 @@ class _Script:
             return await self._client.eval(self._text, len(keys), *keys, *args)
 
 
+class _Server(Redis):
+    """Says so where a connection was closed meanwhile: uvloop raises RuntimeError when something is written to one."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise ConnectionError(str(error)) from error
+
+
 class _Cluster(RedisCluster):
-    """Fails as the client of one server does where it cannot make out the cluster."""
+    """Fails as the client of one server does, also where it cannot make out the cluster."""
 
     async def initialize(self, *arguments: Any, **named: Any) -> RedisCluster:
         try:
@@ -70,5 +80,5 @@ class _Cluster(RedisCluster):
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super().execute_command(*args, **kwargs)
-        except RedisClusterException as error:
+        except (RedisClusterException, RuntimeError) as error:
             raise ConnectionError(str(error)) from error

@@ -15,8 +15,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import uvloop
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as LostConnection
 
 import console.log_client
 import tracker.log_client
@@ -253,6 +255,20 @@ def test_a_call_that_failed_is_not_repeated(cluster: Cluster) -> None:
     """It may have been done all the same."""
     for connect in (console.log_client.connect_redis, tracker.log_client.connect_redis):
         assert connect(Settings(), cluster.url).retry.get_retries() == 0
+
+
+def test_a_connection_that_was_closed_is_no_defect(cluster: Cluster) -> None:
+    """As with one server: tests/tracker/test_log_client.py."""
+
+    async def ask() -> int:
+        client = tracker.log_client.connect_redis(Settings(), cluster.url)
+        await tracker.log_client.memory_of_servers(client)
+        client.get_primaries()[0]._free[0]._writer.transport.abort()
+        with pytest.raises(LostConnection, match="closed"):
+            await tracker.log_client.memory_of_servers(client)
+        return len(await tracker.log_client.memory_of_servers(client))
+
+    assert uvloop.run(ask()) == len(cluster.nodes)
 
 
 def test_a_new_start_goes_on_where_the_last_one_ended(whole: System, cluster: Cluster, key: str) -> None:
