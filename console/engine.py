@@ -47,7 +47,7 @@ from tracker.loader import Loader
 from tracker.rows import Splicer
 from tracker.user_agents import parse
 
-_NICENESS = 10
+_NICENESS = 5
 """How far the engine steps back where cores are short: whoever waits for an answer goes first, what the log already has
 can wait a second (docs/decisions/0016-readers-first.md)."""
 

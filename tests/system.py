@@ -28,6 +28,9 @@ from schemas.settings import load
 ROOT = Path(__file__).parent.parent
 PERSON = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 
+PATIENCE_SECONDS = 40
+"""For what the engine does behind an answer: it steps back where cores are short, and tests run several at once."""
+
 
 @dataclass
 class Answer:
@@ -245,7 +248,9 @@ class System:
         rows: list[dict[str, Any]] = answer.json["rows"]
         return rows
 
-    def explain(self, program: str, order_id: str, seconds: float = 10, version: int = 1) -> dict[str, Any]:
+    def explain(
+        self, program: str, order_id: str, seconds: float = PATIENCE_SECONDS, version: int = 1
+    ) -> dict[str, Any]:
         """The explanation of a sale, as soon as it is decided (in this version)."""
         deadline = time.monotonic() + seconds
         while True:
@@ -257,7 +262,7 @@ class System:
                 raise AssertionError(f"{order_id} is not decided: {answer.body!r}\n{self.logs()}")
             time.sleep(0.05)
 
-    def wait_for_rows(self, query: str, count: int, seconds: float = 20) -> None:
+    def wait_for_rows(self, query: str, count: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Until a query for one number gives this one, or more."""
         deadline = time.monotonic() + seconds
         found = -1

@@ -57,6 +57,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "body_timeout": "2s",
             "keep_alive": "4s",
         },
+        "redis": {"timeout_ms": 2000},  # a disk may hang for a moment: what happens then is tested elsewhere
         "limits": {"rate_clicks_per_ip": 5},
         "demo": {"shop_listen": ""},
     }

@@ -16,7 +16,7 @@ import pytest
 from console.backup_files import BackupError
 from console.restored import restore
 from schemas.settings import load as load_settings
-from tests.system import System
+from tests.system import PATIENCE_SECONDS, System
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_the_disk_is_lost(
     system.start()
     ids = {row["click_id"] for row in system.sql("SELECT click_id FROM clicks LIMIT 100000")}
     orders = {row["order_id"] for row in system.sql("SELECT order_id FROM credits LIMIT 100000")}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (set(before[0]) <= ids and set(before[1]) <= orders) and time.monotonic() < deadline:
         time.sleep(0.3)
         ids = {row["click_id"] for row in system.sql("SELECT click_id FROM clicks LIMIT 100000")}

@@ -56,7 +56,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    settings: dict[str, dict[str, Any]] = {"redis": {"url": cluster.url, "shards": SHARDS}, "server": {"workers": 1}}
+    redis = {"url": cluster.url, "shards": SHARDS, "timeout_ms": 2000}  # a disk may hang for a moment without a refusal
+    settings: dict[str, dict[str, Any]] = {"redis": redis, "server": {"workers": 1}}
     running = System(tmp_path_factory.mktemp("system"), settings).start()
     yield running
     if running.process is not None:

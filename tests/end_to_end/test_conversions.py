@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from tests.system import Answer, System
+from tests.system import PATIENCE_SECONDS, Answer, System
 
 _orders = count()
 
@@ -610,7 +610,7 @@ def test_two_browsers_that_claim_one_order_make_it_disputed(edge: System, edge_k
     edge.explain("plain", id, version=2)
     assert rows(edge, "credits", id)[0]["disputed"]
     edge.post_json("/v1/conversions", sale(id, click_id=click_id), edge_key)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while (credit := rows(edge, "credits", id)[0])["disputed"] and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not credit["disputed"] and credit["affiliate"] == "ben"
