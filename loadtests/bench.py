@@ -245,8 +245,12 @@ def show(result: dict[str, Any]) -> list[str]:
         one = result["one_core"]
         _say(
             f"two cores ÷ twice one   {one['scaling']}  (goal 0.7; {one['one_core_per_second']:,.0f} and"
-            f" {one['two_cores_per_second']:,.0f} clicks/s"
-            + ("" if one["wrk_has_cores_of_its_own"] else "; wrk shares the two, not the one")
+            f" {one['two_cores_per_second']:,.0f} clicks/s, medians of {len(one['pairs'])} pairs"
+            + (
+                ""
+                if one["wrk_has_cores_of_its_own"]
+                else f"; without wrk's share of the two {one['scaling_without_wrk']}"
+            )
             + ")"
         )
     _say(
