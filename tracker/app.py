@@ -59,7 +59,8 @@ _FIRST_LINKS_SECONDS = 2.0
 
 def steady_clock(now_ms: Callable[[], int], monotonic_ms: Callable[[], int]) -> Callable[[], int]:
     """A clock in ms that never steps back. Where the machine's does, it goes on at half speed until that has come up
-    with it: if it stood, all clicks would be of one moment, and beyond their rate."""
+    with it: if it stood, all clicks would be of one moment, and beyond their rate. What comes first after the step is
+    later than all before it: a reader's second click is his last."""
     last, behind_since, stood_at = 0, -1, 0
 
     def clock() -> int:
@@ -70,7 +71,7 @@ def steady_clock(now_ms: Callable[[], int], monotonic_ms: Callable[[], int]) -> 
             return now
         ticks = monotonic_ms()
         if behind_since < 0:
-            behind_since, stood_at = ticks, last
+            behind_since, stood_at = ticks, last + 1
         last = stood_at + (ticks - behind_since) // 2
         return last
 
