@@ -9,7 +9,8 @@ READY := $(VENV)/.ready
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 OF_COMPILED := tests/tracker tests/fuzz tests/schemas/test_keys.py tests/schemas/test_compiled.py \
-	tests/end_to_end/test_hostile_edge.py tests/end_to_end/test_conversions.py tests/end_to_end/test_edge.py
+	tests/end_to_end/test_hostile_edge.py tests/end_to_end/test_conversions.py tests/end_to_end/test_sales.py \
+	tests/end_to_end/test_edge.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install compile run demo test test-compiled fuzz check audit e2e bench bench-attribute bench-replay bench-credits bench-scale load chaos mutants lock clean

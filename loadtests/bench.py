@@ -243,15 +243,11 @@ def show(result: dict[str, Any]) -> list[str]:
     )
     if result["one_core"]:
         one = result["one_core"]
+        without_wrk = f"; without wrk's share of the two {one['scaling_without_wrk']}"
         _say(
             f"two cores ÷ twice one   {one['scaling']}  (goal 0.7; {one['one_core_per_second']:,.0f} and"
             f" {one['two_cores_per_second']:,.0f} clicks/s, medians of {len(one['pairs'])} pairs"
-            + (
-                ""
-                if one["wrk_has_cores_of_its_own"]
-                else f"; without wrk's share of the two {one['scaling_without_wrk']}"
-            )
-            + ")"
+            f"{'' if one['wrk_has_cores_of_its_own'] else without_wrk})"
         )
     _say(
         f"a sale is credited      p50 {sold['decided_p50_s']} s, p99 {sold['decided_p99_s']} s after its receipt;"

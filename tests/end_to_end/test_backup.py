@@ -100,14 +100,17 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_the_disk_is_lost(
     assert again.returncode == 2 and "data_dir_not_empty" in again.stderr
     system.environ.clear()
     system.start()
-    ids = {row["click_id"] for row in system.sql("SELECT click_id FROM clicks LIMIT 100000")}
-    orders = {row["order_id"] for row in system.sql("SELECT order_id FROM credits LIMIT 100000")}
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (set(before[0]) <= ids and set(before[1]) <= orders) and time.monotonic() < deadline:
-        time.sleep(0.3)
+
+    def lacking() -> set[str]:
+        """Clicks and orders that were acknowledged before the backup."""
         ids = {row["click_id"] for row in system.sql("SELECT click_id FROM clicks LIMIT 100000")}
         orders = {row["order_id"] for row in system.sql("SELECT order_id FROM credits LIMIT 100000")}
-    assert set(before[0]) <= ids and set(before[1]) <= orders
+        return {*before[0]} - ids | {*before[1]} - orders
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (lacked := lacking()) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    assert not lacked
     assert system.sql("SELECT count() - uniqExact(click_id) AS doubled FROM clicks") == [{"doubled": 0}]
     assert system.check() == []
     assert json.loads(system.run("replay", "--json").stdout)["verified"]

@@ -5,16 +5,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
 from tests.end_to_end.conftest import entities
+from tests.end_to_end.reports import error_of, order
 from tests.system import Answer, System
-
-_orders = count()
 
 SAME_ID = """
 [[merchant]]
@@ -33,19 +31,9 @@ affiliate = "ben"
 """
 
 
-def order() -> str:
-    """An order id of this test's own."""
-    return f"why-{next(_orders)}"
-
-
 def ask(system: System, key: str | None, order_id: str, program: str = "plain", **query: str) -> Answer:
     path = f"/v1/conversions/{program}/{quote(order_id, safe='')}/explain" + (f"?{urlencode(query)}" if query else "")
     return system.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
-
-
-def error_of(answer: Answer) -> tuple[int, str, str | None]:
-    assert answer.json.keys() == {"error"} and answer.headers["cache-control"] == "no-store"
-    return answer.status, answer.json["error"]["code"], answer.json["error"]["param"]
 
 
 def until(system: System, status: int, key: str, order_id: str, program: str = "plain", **query: str) -> Any:
