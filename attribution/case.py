@@ -4,7 +4,7 @@ The edge sends the sale with the touches it had at hand. They are all that can w
 them and the rule asks for nothing else; then no table needs to be read. Called by the worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -43,26 +43,38 @@ class Case(NamedTuple):
         return cls(row["conversion_id"], program, row["order_id"], sale, now, True, bool(row["disputed"]), True, {})
 
 
-def read_case(data: bytes) -> Case:
-    """A case as conversions.py of the edge writes it."""
-    raw = orjson.loads(data)
+def read_cases(fields: Mapping[bytes, bytes]) -> Iterator[Case]:
+    """The sales of an entry of the stream that are to be decided, as claim.lua writes them: beside each version of a
+    sale stands what else the edge knows, or that there is nothing to decide. Touches are in a field of their own."""
+    names = fields.get(b"visitors", b"").decode().split("\n")
+    states = fields.get(b"touches", b"").decode("utf-8", "replace").split("\0")
+    touches = dict(zip(names, states, strict=True))
+    versions, said = (fields.get(name, b"").split(b"\n") for name in (b"conversion_versions", b"decide"))
+    for version, evidence in zip(versions, said, strict=False):  # of a release before, `decide` had all, of some
+        if evidence not in (b"", keys.NOT_DECIDED):
+            yield _read_case(orjson.loads(version) | orjson.loads(evidence), touches, has_gap=b"gap" in fields)
+
+
+def _read_case(raw: dict[str, Any], touches: Mapping[str, str], *, has_gap: bool) -> Case:
+    program, visitors = raw["program"], raw["visitors"]
+    states = {visitor: touches.get(f"{program} {visitor}") for visitor in visitors} | raw.get("states", {})
     return Case(
         conversion_id=raw["conversion_id"],
-        program=raw["program"],
+        program=program,
         order_id=raw["order_id"],
-        sale=_sale(raw["program"], raw),
-        received_at=raw["received_at"],
+        sale=_sale(program, raw),
+        received_at=int(raw["received_at"]),
         is_again=raw["revision"] > 1,
-        is_disputed=raw["disputed"],
-        has_gap=raw["has_gap"],
-        states=raw["states"],
+        is_disputed=raw.get("disputed", False),
+        has_gap=has_gap or raw.get("has_gap", False) or None in states.values(),
+        states={visitor: state or "" for visitor, state in states.items()},
     )
 
 
 def _sale(program: str, raw: dict[str, Any]) -> Sale:
     return Sale(
         order_id=raw["order_id"],
-        ts=raw["ts"],
+        ts=int(raw["ts"]),
         program=program,
         goal=raw["goal"],
         visitors=tuple(raw["visitors"]),
@@ -76,8 +88,8 @@ def _sale(program: str, raw: dict[str, Any]) -> Sale:
 def complete_touches(case: Case, versions: Sequence[Terms]) -> list[Touch] | None:
     """The touches at hand if they are all that can win, else None: then the tables must be asked.
 
-    They are not where some were dropped, refused or lost, where the sale is dated back beyond what is kept, where it
-    was decided before (that decision is in the tables), or where the terms ask for more than the last touches.
+    They are not where some were dropped, refused, lost or spoilt, where the sale is dated back beyond what is kept,
+    where it was decided before (that decision is in the tables), or where the terms ask for more than the last touches.
     """
     terms = terms_at(versions, case.sale.ts)
     if (
@@ -89,12 +101,15 @@ def complete_touches(case: Case, versions: Sequence[Terms]) -> list[Touch] | Non
         or any(state.startswith("#") for state in case.states.values())
     ):
         return None
-    return [
-        _touch(line, visitor, case.program)
-        for visitor, state in case.states.items()
-        for line in state.split("\n")
-        if line
-    ]
+    try:
+        return [
+            _touch(line, visitor, case.program)
+            for visitor, state in case.states.items()
+            for line in state.split("\n")
+            if line
+        ]
+    except (ValueError, LookupError):  # written by somebody else
+        return None
 
 
 def _touch(line: str, visitor: str, program: str) -> Touch:

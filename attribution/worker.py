@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from attribution.case import Case, complete_touches, credit_line, read_case
+from attribution.case import Case, complete_touches, credit_line, read_cases
 from attribution.catalog import Catalog
 from attribution.credit import Touch, decide, find_visitors
 from attribution.goals import Goals, Order, by_program
@@ -154,7 +154,7 @@ class Worker:
 
     def _decide_entries(self, shard: int, entries: Sequence[Entry], *, is_sure: bool) -> None:
         """Decide a batch and record it. Unless `is_sure`, some of it may have been decided before."""
-        cases = [read_case(line) for line in _lines(entries, b"decide")]
+        cases = [case for _, fields in entries for case in read_cases(fields)]
         late = list(_lines(entries, b"late"))
         confirmed = [_order(line) for line in _lines(entries, b"confirmed")]
         for case in cases:
@@ -351,8 +351,8 @@ def run(worker: Worker, should_stop: Callable[[], bool], round_seconds: float = 
 
 def _sales_in(entry: Entry) -> int:
     """How many are to be decided or looked at again."""
-    fields = entry[1]
-    return sum(fields[name].count(b"\n") + 1 for name in (b"decide", b"confirmed") if name in fields)
+    named = [*_lines([entry], b"decide"), *_lines([entry], b"confirmed")]
+    return len(named) - named.count(keys.NOT_DECIDED)
 
 
 def _lines(entries: Sequence[Entry], field: bytes) -> Iterator[bytes]:

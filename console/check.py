@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from attribution.case import read_cases
 from schemas import keys
 from tracker.spool import read_record
 
@@ -175,8 +176,7 @@ def _undecided(redis: Any, shards: int) -> Iterator[str]:
     """Sales that wait for the worker, or whose credit waits for the loader."""
     for shard in range(shards):
         for fields in _behind(redis, keys.conversions(shard), "worker"):
-            for line in fields.get(b"decide", b"").splitlines():
-                yield orjson.loads(line)["conversion_id"]
+            yield from (case.conversion_id for case in read_cases(fields))
         for fields in _behind(redis, keys.credits(shard), "loader"):
             for line in fields[b"credit_versions"].split(b"\n"):
                 yield orjson.loads(line)["conversion_id"]

@@ -34,8 +34,12 @@ def clicks(shard: int) -> str:
 
 
 def conversions(shard: int) -> str:
-    """Stream: reports of sales, as rows for the loader and as cases for the worker."""
+    """Stream: reports of sales, as rows for the loader and, with touches, as cases for the worker (claim.lua)."""
     return f"lc{{{shard}}}:conversions"
+
+
+NOT_DECIDED = b"-"
+"""In the field `decide` of conversions: this version of the sale leaves its credit as it is."""
 
 
 def credits(shard: int) -> str:

@@ -17,7 +17,7 @@ import orjson
 import redis
 import redis.asyncio
 
-from attribution.case import complete_touches, read_case
+from attribution.case import complete_touches, read_cases
 from attribution.catalog import Catalog
 from attribution.credit import Credit, decide
 from console.entities import plan_file, publish, read_projection
@@ -175,7 +175,7 @@ class Story:
     def credit(self, order_id: str, program: str = "shoes") -> Credit:
         """Who is credited, by the last case that the edge wrote for this order."""
         entries = self.redis.xrange(keys.conversions(0))
-        cases = [read_case(line) for _, fields in entries for line in fields.get(b"decide", b"").splitlines()]
+        cases = [case for _, fields in entries for case in read_cases(fields)]
         case = [case for case in cases if (case.program, case.order_id) == (program, order_id)][-1]
         catalog = Catalog(self.links.projection)
         touches = complete_touches(case, catalog.terms(program))

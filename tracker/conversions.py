@@ -1,15 +1,15 @@
 """Conversions: a good report is claimed and appended in one step, with the evidence that decides it.
 
-Reports that come together go together, as clicks do (shard.py): one reading of the claims of their orders and of the
-touches of their visitors, then each is taken into its claim (report_batch.py, pure), then one script writes claims and
-lines. Where claims have changed meanwhile the others are written without theirs, and theirs are taken up again. So a
-thousand reports of one order at once make one sale. A shard has one batch in flight; what comes meanwhile is the next.
-HTTP is in api.py, the rows are in report_rows.py.
+Reports that come together go together, as clicks do (shard.py): each is taken into a claim of its order as if it were
+the first (report_batch.py, pure), then one script writes claims and lines, with the touches of the visitors. Nothing is
+written of an order that has been claimed before: the script says what its claim is, and its reports are taken up again
+upon that. So a thousand reports of one order at once make one sale. A shard has one batch in flight; what comes
+meanwhile is the next. HTTP is in api.py, the rows are in report_rows.py.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from redis.exceptions import RedisError
 from schemas import keys
 from schemas.reversals import reversal_content
 from tracker.links import Links
-from tracker.report_batch import Asked, Steps, tell, tell_all, written
+from tracker.report_batch import Steps, Writing, tell, tell_all
 from tracker.report_fields import FieldError
 from tracker.report_rows import problem_line, reversal_line
-from tracker.report_steps import Answer, State, Step, Taken, Visitor, Waiting
+from tracker.report_steps import Answer, State, Taken, Visitor, Waiting
 from tracker.reports import Report, decode_claim
 
 SCRIPT = (Path(__file__).parent / "claim.lua").read_text()
@@ -121,9 +121,11 @@ class Conversions:
     async def _record(self, shard: int, batch: list[Waiting]) -> None:
         """Record a batch and answer everyone in it."""
         failure: Exception = NotRecorded("too many reports of one order at once")
+        claims: dict[str, bytes] = {}
+        newest: dict[Visitor, int] = {}
         try:
             for _ in range(_TRIES_MAX):
-                await self._try(shard, batch)
+                await self._try(shard, batch, claims, newest)
                 if not batch:
                     return
         except NotRecorded as error:
@@ -134,44 +136,25 @@ class Conversions:
         for waiting in batch:
             tell(waiting, _unrecorded(failure))
 
-    async def _try(self, shard: int, batch: list[Waiting]) -> None:
-        """One reading for all, and one writing unless they are large; leaves in the batch those whose claims somebody
-        else has changed meanwhile."""
-        claims, states = await self._read(shard, batch)
-        read_at = self._clock()
-        left = 0
-        while len(batch) > left:
-            steps = Steps.of(batch[left:], claims, states, read_at, self._links, self._new_id)
-            for waiting, error in steps.refused:
-                batch.remove(waiting)
-                tell(waiting, error)
-            made = steps.made
-            if not made:
-                return
-            taken_up, refused = len(made), []
-            while made and (changed := await self._write(shard, made)):
-                refused += [one.waiting for one in made if one.waiting.key in changed]
-                made = [one for one in made if one.waiting.key not in changed]
-            batch[left : left + taken_up] = refused
-            left += len(refused)
-            tell_all(made, self._counters)
-
-    async def _write(self, shard: int, steps: Sequence[Step]) -> set[str]:
-        """Record these steps, in one step; where somebody has changed claims meanwhile the keys of these, and nothing
-        is recorded. Raises NotRecorded."""
-        names, arguments = written(shard, steps)
-        answers = await self._script(keys=names, args=arguments)
+    async def _try(
+        self, shard: int, batch: list[Waiting], claims: dict[str, bytes], newest: dict[Visitor, int]
+    ) -> None:
+        """One call for all, unless they are large; leaves in the batch those that are not recorded yet. `claims` and
+        `newest` are what is known of orders and of last touches, for this try and the next."""
+        steps = Steps.of(batch, claims, newest, self._clock(), self._links, self._new_id)
+        for waiting, error in steps.refused:
+            batch.remove(waiting)
+            tell(waiting, error)
+        made = steps.made
+        if not made:
+            return
+        writing = Writing(shard, made)
+        answers = await self._script(keys=writing.keys, args=writing.arguments)
         if answers == -1:
             raise NotRecorded("claims are being rebuilt")
-        return set() if answers == 1 else {key for key, answer in zip(names[2:], answers, strict=True) if answer != 1}
-
-    async def _read(self, shard: int, batch: Sequence[Waiting]) -> tuple[dict[str, bytes], dict[Visitor, State]]:
-        """What is known of the orders and visitors of these reports. Raises NotRecorded while nothing can be yet."""
-        asked = Asked(shard, batch)
-        known = asked.known(await self._redis.mget(asked.keys))
-        if known is None:
-            raise NotRecorded("claims are being rebuilt")
-        return known
+        left = set() if answers == 1 else writing.not_recorded(answers, claims, newest)
+        batch[: len(made)] = [one.waiting for one in made if one.waiting.key in left]
+        tell_all([one for one in made if one.waiting.key not in left], self._counters)
 
     async def _read_touches(self, visitors: Iterable[Visitor]) -> dict[Visitor, State]:
         """What their shards keep of visitors."""
@@ -204,7 +187,8 @@ class Conversions:
                 raise FieldError(404, "conversion_unknown", "no such sale has been reported", "order_id")
             line = reversal_line(self._new_id(), claim, reversal, source, self._clock())
             answers = await self._script(
-                keys=[keys.conversions(shard), keys.ready(shard), key], args=[line, b"", b"", b"", b"", content]
+                keys=[keys.conversions(shard), keys.ready(shard), keys.gap(shard), key],
+                args=[b"1", line, *([b""] * 8), content],
             )
         except (RedisError, OSError, TimeoutError) as error:
             raise NotRecorded(str(error)) from error

@@ -1,5 +1,5 @@
-"""Reports that are recorded at once: what is asked of the log server for them, what they make of its answer, what is
-written, who is told. Pure but for the telling.
+"""Reports that are recorded at once: what they make of their claims, what is written, what the answer means, who is
+told. Pure but for the telling.
 
 The part of conversions.py that waits for nothing, so that it can be compiled.
 """
@@ -10,34 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from schemas import keys
 from schemas.logs import logger
 from tracker.links import Links
-from tracker.report_steps import State, Step, Taken, Visitor, Waiting, step
-
-_FIELDS = 4
-"""Of an entry of the stream, as claim.lua takes them."""
+from tracker.report_steps import LATEST, Step, Taken, Visitor, Waiting, step
 
 _SCRIPT_BYTES_MAX = 524_288
-"""What goes to the script at once, give or take one report: 64 of them are 200 KB, but one with 500 items is 2 MB."""
-
-
-class Asked:
-    """What is asked for a batch: claims of orders, each once, and touches of visitors that this shard keeps."""
-
-    def __init__(self, shard: int, batch: Sequence[Waiting]) -> None:
-        self.orders = list(dict.fromkeys([waiting.key for waiting in batch]))
-        here = [visitor for one in batch for visitor in one.visitors() if visitor not in one.elsewhere]
-        self.visitors: list[Visitor] = list(dict.fromkeys(here))
-        touches = [keys.touches(shard, program, visitor) for program, visitor in self.visitors]
-        self.keys = [keys.ready(shard), keys.gap(shard), *self.orders, *touches]
-
-    def known(self, found: Sequence[bytes | None]) -> tuple[dict[str, bytes], dict[Visitor, State]] | None:
-        """The values of `keys` as claims, b"" for nothing, and states; None while nothing can be known yet."""
-        ready, gap = found[0], found[1]
-        if ready is None:
-            return None
-        behind = 2 + len(self.orders)
-        claims = {order: claim or b"" for order, claim in zip(self.orders, found[2:behind], strict=True)}
-        touches = zip(self.visitors, found[behind:], strict=True)
-        return claims, {visitor: State.of(touch, gap, ready) for visitor, touch in touches}
+"""What goes to the script at once, give or take one report: 64 of them are 150 KB, but one with 500 items is 2 MB."""
 
 
 class Steps:
@@ -53,17 +29,18 @@ class Steps:
         cls,
         batch: Sequence[Waiting],
         claims: dict[str, bytes],
-        states: Mapping[Visitor, State],
-        read_at: int,
+        newest: Mapping[Visitor, int],
+        now: int,
         links: Links,
         new_id: Callable[[], str],
     ) -> "Steps":
-        """`claims` are changed with every step, for the next report of the same order."""
+        """An order that `claims` does not have is thought to be new: most are. With every step they are changed, for
+        the next report of the same order."""
         steps = cls()
         size = 0
         for waiting in batch:
             try:
-                made = step(waiting, claims[waiting.key], states, read_at, links, new_id())
+                made = step(waiting, claims.get(waiting.key, b""), newest, now, links, new_id())
             except Exception as error:  # whatever is wrong with one report, the others are recorded
                 steps.refused.append((waiting, error))
                 continue
@@ -75,17 +52,59 @@ class Steps:
         return steps
 
 
-def written(shard: int, steps: Sequence[Step]) -> tuple[list[str], list[bytes]]:
-    """Keys and arguments for claim.lua; the claims' keys are the third and on."""
-    before: dict[str, bytes] = {}
-    after: dict[str, bytes] = {}
-    for made in steps:  # several may be of one order, each upon the one before
-        before.setdefault(made.waiting.key, made.before)
-        after[made.waiting.key] = made.after
-    arguments = [b"\n".join([made.lines[at] for made in steps if made.lines[at]]) for at in range(_FIELDS)]
-    for key, claim in before.items():
-        arguments += [claim, after[key]]
-    return [keys.conversions(shard), keys.ready(shard), *before], arguments
+class Writing:
+    """A call of claim.lua with these steps: its keys and arguments, and what its answer means."""
+
+    def __init__(self, shard: int, steps: Sequence[Step]) -> None:
+        numbers: dict[str, int] = {}
+        self._before: list[bytes] = []
+        after: dict[str, bytes] = {}
+        latest: dict[Visitor, int] = {}
+        of_lines: tuple[list[int], list[int], list[int]] = [], [], []
+        for made in steps:  # several may be of one order, each upon the one before
+            order = made.waiting.key
+            number = numbers.get(order, 0)
+            if not number:
+                number = numbers[order] = len(numbers) + 1
+                self._before.append(made.before)
+            after[order] = made.after
+            of_lines[0].append(number)
+            if made.lines[1]:
+                of_lines[1].append(number)
+            if made.lines[3]:
+                of_lines[2].append(number)
+            for visitor in made.visitors:
+                latest[visitor] = min(latest.get(visitor, LATEST), made.not_after)
+        self._orders = list(numbers)
+        self._visitors = list(latest)
+        touches = [keys.touches(shard, program, visitor) for program, visitor in self._visitors]
+        self.keys = [keys.conversions(shard), keys.ready(shard), keys.gap(shard), *self._orders, *touches]
+        self.arguments = [b"%d" % len(numbers)]
+        self.arguments += [b"\n".join([made.lines[at] for made in steps if made.lines[at]]) for at in range(4)]
+        self.arguments.append("\n".join([f"{program} {visitor}" for program, visitor in self._visitors]).encode())
+        self.arguments.append(b"".join([b"%013d" % ts for ts in latest.values()]))
+        in_turn = list(range(1, len(numbers) + 1))
+        for found in of_lines:
+            self.arguments.append(b"" if found == in_turn else " ".join(map(str, found)).encode())
+        self.arguments += after.values()
+        if any(self._before):
+            self.arguments += self._before
+
+    def not_recorded(
+        self, answers: Sequence[bytes | int], claims: dict[str, bytes], newest: dict[Visitor, int]
+    ) -> set[str]:
+        """The claims of whose reports nothing has been recorded, by an answer that is a list: they are something else
+        than was thought, or a touch is later than a sale. What they are, and when that touch was, is noted."""
+        is_late = len(answers) > len(self._orders)
+        found = set()
+        for order, before, answer in zip(self._orders, self._before, answers, strict=False):
+            if is_late or answer != 1:
+                claims[order] = answer if isinstance(answer, bytes) else before
+                found.add(order)
+        for visitor, ts in zip(self._visitors, answers[len(self._orders) :], strict=False):
+            if isinstance(ts, int) and ts:
+                newest[visitor] = ts
+        return found
 
 
 def tell_all(steps: Sequence[Step], counters: Counter[str]) -> None:

@@ -1,4 +1,4 @@
-"""What goes into the log of a report, as lines of JSON: rows of tables, and the case that the worker decides. Pure.
+"""What goes into the log of a report, as lines of JSON: rows of tables. Pure.
 
 Called by conversions.py.
 """
@@ -38,31 +38,6 @@ def report_line(report_id: str, report: Report, claim: Claim, outcome: Outcome, 
             "source": report.source,
             "trust": report.trust,
             "params": orjson.dumps(params).decode() if params else "",
-        }
-    )
-
-
-def case_line(report: Report, claim: Claim, states: Mapping[str, str], has_gap: bool) -> bytes:
-    """What is to be decided: the sale, and the touches of each of its visitors as they are now; `has_gap` where there
-    may have been more."""
-    content = claim.counted_content
-    return orjson.dumps(
-        {
-            "conversion_id": claim.conversion_id,
-            "revision": claim.revision,
-            "program": report.program,
-            "order_id": report.order_id,
-            "goal": report.goal,
-            "ts": claim.ts,
-            "received_at": report.received_at,
-            "visitors": list(states),
-            "click_ids": claim.click_ids(),
-            "customer_id": content.get("customer_id"),
-            "coupon": content.get("coupon", []),
-            "channel": content.get("channel"),
-            "disputed": claim.is_disputed,
-            "has_gap": has_gap,
-            "states": states,
         }
     )
 

@@ -1,24 +1,28 @@
-"""What a report makes of the claim of its order, with the evidence that is at hand. Pure; part of conversions.py.
+"""What a report makes of the claim of its order, and what its sale is to be decided from. Pure; part of conversions.py.
 
-A step is worked out before anything is written; the script then writes it whole or, where the claim has changed
-meanwhile, not at all.
+A step is worked out before anything is written, upon what the claim is thought to be; the script then writes it whole
+or, where the claim is something else, not at all.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
+from schemas import keys
 from schemas.durations import parse_duration
 from schemas.terms import terms_at
 from tracker.links import Links
 from tracker.report_fields import check_age
-from tracker.report_rows import case_line, conversion_line, report_line
+from tracker.report_rows import conversion_line, report_line
 from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
 
 _FRESH_MS_MAX = 1000
-"""A report that is read later than this after it came, out of a spool or behind a log server that hung, is not read
+"""A report that is recorded later than this after it came, out of a spool or behind a log server that hung, is not read
 together with the touches of its time: some may be younger, others gone."""
+
+LATEST = 9_999_999_999_999
+"""Of 13 digits, as times are compared in claim.lua."""
 
 Taken = tuple[Outcome, str]
 """What became of a report, and the conversion's id."""
@@ -37,8 +41,6 @@ class State(NamedTuple):
         """Without the epoch the shard has just lost its state, and the gap's marker is still to come."""
         return cls(touches.decode("utf-8", "replace") if touches else "", gap is not None or ready is None)
 
-
-UNKNOWN = State("", True)
 
 Visitor = tuple[str, str]
 """A program, and a visitor in it."""
@@ -63,18 +65,29 @@ class Waiting:
 
 
 class Step:
-    """What a report makes of its claim: the claim before and after, lines as claim.lua wants them, what to answer."""
+    """What a report makes of its claim: the claim before and after, lines as claim.lua wants them (of a report, a
+    version, what decides it, a confirmation), what to answer. `visitors` are those whose touches go with it, none of
+    them later than `not_after` (ms)."""
 
-    __slots__ = ("after", "before", "lines", "taken", "waiting")
+    __slots__ = ("after", "before", "lines", "not_after", "taken", "visitors", "waiting")
 
     def __init__(
-        self, waiting: Waiting, before: bytes, after: bytes, lines: tuple[bytes, bytes, bytes, bytes], taken: Taken
+        self,
+        waiting: Waiting,
+        before: bytes,
+        after: bytes,
+        lines: tuple[bytes, bytes, bytes, bytes],
+        taken: Taken,
+        visitors: list[Visitor],
+        not_after: int,
     ) -> None:
         self.waiting = waiting
         self.before = before
         self.after = after
         self.lines = lines
         self.taken = taken
+        self.visitors = visitors
+        self.not_after = not_after
 
     @property
     def size(self) -> int:
@@ -83,28 +96,35 @@ class Step:
 
 
 def step(
-    waiting: Waiting, before: bytes, states: Mapping[Visitor, State], read_at: int, links: Links, report_id: str
+    waiting: Waiting, before: bytes, newest: Mapping[Visitor, int], now: int, links: Links, report_id: str
 ) -> Step:
-    """Take a report into its claim, as it was when claims and touches were read (`read_at`, ms). Raises FieldError."""
+    """Take a report into its claim, which is `before`, at `now` (ms). `newest` are times of last touches, where they
+    were found later than a sale. Raises FieldError."""
     report = waiting.report
     known = decode_claim(before)
     known_ts = known.content.get(report.trust, {}).get("ts") if known else None
     check_age(report.content.get("ts"), report.oldest_ts, known_ts)
     merge_within_ms = _merge_within_ms(links, report, known)
     claim, outcome = merge(known, report, merge_within_ms)
-    after, decide, confirmed, version = before, b"", b"", b""
+    after, version, decide, confirmed = before, b"", b"", b""
+    visitors: list[Visitor] = []
+    not_after = LATEST
     if claim != known:
-        if known is None or (
+        decide = keys.NOT_DECIDED
+        if known is None:
+            claim, decide, visitors, not_after = _first(waiting, claim, newest, now)
+        elif (
             report.received_at - known.first_received_at < merge_within_ms
             and claim.decision_input() != known.decision_input()
         ):
-            claim, decide = _case(waiting, claim, states, read_at, is_first=known is None)
+            decide = _evidence(claim, {}, has_gap=False)  # again, so from the tables
         elif claim.is_confirmed and not known.is_confirmed:
             confirmed = orjson.dumps([report.program, report.order_id])
         after = encode_claim(claim)
         version = conversion_line(report, claim, after)
     line = report_line(report_id, report, claim, outcome, waiting.params)
-    return Step(waiting, before, after, (line, decide, confirmed, version), (outcome, claim.conversion_id))
+    taken = outcome, claim.conversion_id
+    return Step(waiting, before, after, (line, version, decide, confirmed), taken, visitors, not_after)
 
 
 def _merge_within_ms(links: Links, report: Report, known: Claim | None) -> int:
@@ -114,28 +134,46 @@ def _merge_within_ms(links: Links, report: Report, known: Claim | None) -> int:
     return terms_at(versions, report.sale_ts if known is None else known.ts).merge_within
 
 
-def _case(
-    waiting: Waiting, claim: Claim, states: Mapping[Visitor, State], read_at: int, *, is_first: bool
-) -> tuple[Claim, bytes]:
-    """The claim with its time settled, and what the worker shall decide.
-
-    Only touches of visitors that the report itself names are at hand. A sale that has had others was decided before,
-    and is decided again from the tables: nobody need wait for these others' shards."""
-    report, named = waiting.report, waiting.visitors()
-    is_fresh = read_at - report.received_at <= _FRESH_MS_MAX
-    touches, has_gap, newest = {}, not is_fresh, 0
+def _first(
+    waiting: Waiting, claim: Claim, newest: Mapping[Visitor, int], now: int
+) -> tuple[Claim, bytes, list[Visitor], int]:
+    """A new claim with its time settled, what decides it, whose touches shall go with it, and how late these may be."""
+    report = waiting.report
+    if now - report.received_at > _FRESH_MS_MAX:
+        return claim, _evidence(claim, {}, has_gap=True), [], LATEST
+    has_gap, last, here = False, 0, []
+    states: dict[str, str] = {}
     for visitor in claim.visitors():
         key = report.program, visitor
-        state = (waiting.elsewhere.get(key) or states[key]) if key in named else UNKNOWN
-        touches[visitor] = state.touches
-        has_gap = has_gap or state.has_gap
-        newest = max(newest, _newest_ts(state.touches))
-    if is_first and is_fresh and claim.ts == report.received_at and newest > claim.ts:
-        # Several clocks: a sale is not before the click that it was read together with.
-        claim = claim._replace(ts=newest)
-    return claim, case_line(report, claim, touches, has_gap)
+        state = waiting.elsewhere.get(key)
+        if state is None:
+            here.append(key)
+            last = max(last, newest.get(key, 0))
+        else:
+            states[visitor] = state.touches
+            has_gap = has_gap or state.has_gap
+            last = max(last, _newest_ts(state.touches))
+    not_after = LATEST
+    if claim.ts == report.received_at:
+        if last > claim.ts:  # several clocks: a sale is not before the click that it was read together with
+            claim = claim._replace(ts=last)
+        not_after = claim.ts
+    return claim, _evidence(claim, states, has_gap=has_gap), here, not_after
+
+
+def _evidence(claim: Claim, states: Mapping[str, str], *, has_gap: bool) -> bytes:
+    """What the worker needs beside the sale and the touches that go with it, where there is anything to say."""
+    said: dict[str, Any] = {}
+    if claim.is_disputed:
+        said["disputed"] = True
+    if has_gap:
+        said["has_gap"] = True
+    if states:
+        said["states"] = states
+    return orjson.dumps(said) if said else b"{}"
 
 
 def _newest_ts(state: str) -> int:
-    """The time of the last touch of a state: its place is fixed from the end (append_clicks.lua)."""
-    return int(state[-46:-33]) if state else 0
+    """When the last touch of a state was, 0 for none: its place is fixed from the end (append_clicks.lua)."""
+    ts = state[-46:-33]
+    return int(ts) if ts.isdecimal() else 0

@@ -22,7 +22,7 @@ ID_OF = {
 """By table, the expression that names a row once and for all."""
 
 BRINGS_RECEIVED_AT = frozenset(("reports", "conversion_versions"))
-IGNORED_FIELDS = frozenset(("decide", "confirmed", "replay", "late"))
+IGNORED_FIELDS = frozenset(("decide", "confirmed", "visitors", "touches", "gap", "replay", "late"))
 
 
 class Lines(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from attribution.case import Case, complete_touches, credit_line, read_case
+from attribution.case import Case, complete_touches, credit_line, read_cases
 from attribution.credit import Candidate, Credit, Reason, Sale, Touch
 from attribution.stages import Staged
 from schemas.keys import TOUCH_SLACK_MS
@@ -49,6 +49,8 @@ def test_the_touches_of_several_visitors_are_put_together() -> None:
         {"received_at": AT + TOUCH_SLACK_MS + 1},
         {"states": {"v": f"#1\n{STATE}"}},
         {"states": {"w": STATE, "v": f"#12\n{STATE}"}},
+        {"states": {"w": STATE, "v": STATE[1:].replace(" ", "_", 1)}},
+        {"states": {"v": STATE.replace(" c ", " x ")}},
     ],
 )
 def test_touches_that_may_not_be_all_are_not_taken_for_it(changed: dict[str, Any]) -> None:
@@ -73,16 +75,58 @@ def test_terms_that_ask_for_more_than_the_last_clicks_need_the_tables(terms: dic
     assert (complete_touches(case(), parse_versions(earlier)) is None) == is_view
 
 
+VERSION = {
+    "conversion_id": "id", "revision": 1, "program": "p", "order_id": "o", "goal": "lead", "ts": str(AT),
+    "received_at": str(AT + 1), "visitors": ["v", "w"], "click_ids": ["c"], "customer_id": "", "coupon": ["SAVE"],
+    "channel": "", "amount": "1.0000",
+}  # fmt: skip
+SALE = Sale("o", AT, "p", "lead", ("v", "w"), ("c",), None, ("SAVE",), None)
+READ = Case("id", "p", "o", SALE, AT + 1, False, False, False, {"v": STATE, "w": ""})
+
+
+def read(version: dict[str, Any], said: Any, **fields: bytes) -> Case:
+    """The one case of an entry with these fields besides."""
+    lines = {b"conversion_versions": orjson.dumps(version), b"decide": orjson.dumps(said)}
+    (found,) = read_cases(lines | {name.encode(): value for name, value in fields.items()})
+    return found
+
+
 def test_a_case_is_read_as_the_edge_writes_it() -> None:
+    """A sale, and the touches that the log server put beside it or that the edge had from other shards."""
+    both = {"visitors": b"p w\np v", "touches": b"\0" + STATE.encode()}
+    assert read(VERSION, {}, **both) == READ
+    assert read(VERSION, {}, **both, gap=b"1") == READ._replace(has_gap=True)
+    assert read(VERSION, {"has_gap": True}, **both) == READ._replace(has_gap=True)
+    assert read(VERSION, {"disputed": True}, **both) == READ._replace(is_disputed=True)
+    assert read(VERSION | {"revision": 2}, {}, **both) == READ._replace(is_again=True)
+    assert read(VERSION, {"states": {"v": STATE}}, visitors=b"p w") == READ
+    assert read(VERSION, {"states": {"v": STATE, "w": ""}}) == READ
+    assert read(VERSION | {"visitors": []}, {}) == READ._replace(sale=SALE._replace(visitors=()), states={})
+
+
+def test_where_nothing_is_known_of_a_visitor_there_may_be_touches() -> None:
+    """Of another program are not his; nobody's are known where the edge did not ask."""
+    assert read(VERSION, {}, visitors=b"p v\nq w", touches=STATE.encode() + b"\0").has_gap
+    assert read(VERSION, {}).has_gap
+
+
+def test_a_sale_beside_which_nothing_is_said_is_not_decided() -> None:
+    versions = [orjson.dumps(VERSION | {"conversion_id": id}) for id in "abc"]
+    entry = {b"conversion_versions": b"\n".join(versions), b"decide": b"{}\n-\n{}"}
+    assert [case.conversion_id for case in read_cases(entry)] == ["a", "c"]
+    assert [*read_cases({b"reports": b"{}"})] == []
+
+
+def test_a_case_that_a_release_before_wrote_is_read_too() -> None:
+    """It said everything, and stood in no order with the versions."""
     written = {
         "conversion_id": "id", "revision": 1, "program": "p", "order_id": "o", "goal": "lead", "ts": AT,
         "received_at": AT + 1, "visitors": ["v", "w"], "click_ids": ["c"], "customer_id": None, "coupon": ["SAVE"],
         "channel": None, "disputed": True, "has_gap": False, "states": {"v": STATE, "w": ""},
     }  # fmt: skip
-    sale = Sale("o", AT, "p", "lead", ("v", "w"), ("c",), None, ("SAVE",), None)
-    expected = Case("id", "p", "o", sale, AT + 1, False, True, False, {"v": STATE, "w": ""})
-    assert read_case(orjson.dumps(written)) == expected
-    assert read_case(orjson.dumps({**written, "revision": 2})).is_again
+    other = orjson.dumps(VERSION | {"conversion_id": "confirmed before it", "revision": 2, "visitors": ["x"]})
+    entry = {b"conversion_versions": other + b"\n" + orjson.dumps(VERSION), b"decide": orjson.dumps(written)}
+    assert [*read_cases(entry)] == [READ._replace(is_disputed=True)]
 
 
 def test_a_sale_out_of_the_tables_is_decided_again_from_there() -> None:

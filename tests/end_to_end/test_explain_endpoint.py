@@ -36,6 +36,14 @@ def ask(system: System, key: str | None, order_id: str, program: str = "plain", 
     return system.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
 
 
+def answered(system: System, key: str, order_id: str) -> Answer:
+    """What is said as soon as the engine is in time: on a busy machine one second may be too short for it."""
+    deadline = time.monotonic() + 20
+    while (answer := ask(system, key, order_id)).status == 503:
+        assert time.monotonic() < deadline, system.logs()
+    return answer
+
+
 def until(system: System, status: int, key: str, order_id: str, program: str = "plain", **query: str) -> Any:
     """The answer as soon as it is this one, and the sale decided."""
     deadline = time.monotonic() + 20
@@ -241,7 +249,7 @@ def test_it_does_without_the_engine_as_well_as_it_can(start_system: Callable[...
         entities=entities(),
         server={"workers": 1},
         limits={"explain_seconds": 1, "rate_explain_per_key": 5},
-        clickhouse={"flush_after_ms": 2000},
+        clickhouse={"flush_after_ms": 6000},
         demo={"shop_listen": ""},
     )
     key, ann, other = system.key(), system.key("affiliate", "ann"), system.key()
@@ -251,9 +259,9 @@ def test_it_does_without_the_engine_as_well_as_it_can(start_system: Callable[...
 
     # Reported, and not in the tables yet.
     pending = {"program": "plain", "order_id": "o-1", "goal": "sale", "status": "pending"}
-    assert ask(system, key, "o-1").json == pending
-    assert error_of(ask(system, ann, "o-1")) == (404, "conversion_unknown", "order_id")
-    assert error_of(ask(system, key, "o-2")) == (404, "conversion_unknown", "order_id")
+    assert answered(system, key, "o-1").json == pending
+    assert error_of(answered(system, ann, "o-1")) == (404, "conversion_unknown", "order_id")
+    assert error_of(answered(system, key, "o-2")) == (404, "conversion_unknown", "order_id")
     assert until(system, 200, ann, "o-1")["credited"] is True
     assert until(system, 200, key, "o-1")["affiliate"] == "ann"
 

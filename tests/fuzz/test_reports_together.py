@@ -10,7 +10,7 @@ import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attribution.case import complete_touches, read_case
+from attribution.case import Case, complete_touches, read_cases
 from attribution.credit import Touch, decide
 from schemas import keys
 from schemas.projection import Projection
@@ -101,7 +101,7 @@ def draw_report(draw: Any, now: int) -> Report:
 
 
 class Told(NamedTuple):
-    """All that can be seen of a story: answers; claims; of each order the lines of each field, and decisions."""
+    """All that can be seen of a story: answers; claims; of each order its rows, and decisions."""
 
     answers: list[Any]
     claims: dict[bytes, bytes]
@@ -117,13 +117,12 @@ def tell(server: LogServer, story: Story, shards: int, *, together: bool) -> Tol
     decisions: dict[str, list[Any]] = {}
     for shard in range(shards):
         for fields in server.entries(keys.conversions(shard)):
-            for name, text in fields.items():
-                for line in text.split(b"\n"):
-                    row = orjson.loads(line)
+            for name in {b"reports", b"conversion_versions", b"confirmed"} & fields.keys():
+                for row in map(orjson.loads, fields[name].split(b"\n")):
                     id = row[1] if isinstance(row, list) else row["conversion_id"]
                     lines_of.setdefault((name.decode(), id), []).append(row)
-                    if name == b"decide":
-                        decisions.setdefault(id, []).append(_decision(line))
+            for case in read_cases(fields):
+                decisions.setdefault(case.conversion_id, []).append(_decision(case))
     return Told(answers, claims, lines_of, decisions)
 
 
@@ -171,9 +170,8 @@ async def _answers(server: LogServer, story: Story, shards: int, together: bool)
     return answers
 
 
-def _decision(line: bytes) -> Any:
+def _decision(case: Case) -> Any:
     """By what the edge had at hand if that is all that can win, else as by the tables; both are the same."""
-    case = read_case(line)
     by_tables = decide(case.sale, TOUCHES, VERSIONS, {}, COUPONS, {}, [])
     at_hand = complete_touches(case, VERSIONS)
     if at_hand is not None:

@@ -230,4 +230,4 @@ def test_the_lines_of_the_redirect_are_taken_by_the_tables(tables: Any) -> None:
 
 
 def test_what_is_no_row_is_known() -> None:
-    assert frozenset(("decide", "confirmed", "replay", "late")) == IGNORED_FIELDS
+    assert frozenset(("decide", "confirmed", "visitors", "touches", "gap", "replay", "late")) == IGNORED_FIELDS
