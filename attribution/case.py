@@ -79,9 +79,9 @@ def _sale(program: str, raw: dict[str, Any]) -> Sale:
         goal=raw["goal"],
         visitors=tuple(raw["visitors"]),
         click_ids=tuple(raw["click_ids"]),
-        customer_id=raw["customer_id"] or None,
-        coupons=tuple(raw["coupon"]),
-        channel=raw["channel"] or None,
+        customer_id=raw.get("customer_id") or None,
+        coupons=tuple(raw.get("coupon", ())),
+        channel=raw.get("channel") or None,
     )
 
 

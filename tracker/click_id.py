@@ -75,18 +75,28 @@ class ClickIds:
         block = key.encrypt(head.to_bytes(8, "big") + visitor)
         return b2a_base64(key.prefix + block + key.tag(block, program), newline=False).translate(_URL_SAFE)
 
+    def visitor_of(self, click_id: str, program: str) -> str | None:
+        """Whose the click was, or None where the id is not one of ours for this program."""
+        block = self._open(click_id, program)
+        return None if block is None else visitor_text(block[8:])
+
     def read(self, click_id: str, program: str) -> Click | None:
-        """What the id says, or None where it is not one of ours for this program."""
+        """All that the id says, or None where it is not one of ours for this program."""
+        block = self._open(click_id, program)
+        if block is None:
+            return None
+        head = int.from_bytes(block[:8], "big")
+        worker = head >> SEQUENCE_BITS & WORKERS_MAX - 1
+        return Click(head >> 22, worker, head & _SEQUENCE_MASK, visitor_text(block[8:]))
+
+    def _open(self, click_id: str, program: str) -> bytes | None:
         if not _SHAPE.fullmatch(click_id):  # the decoder would skip foreign characters
             return None
         raw = a2b_base64(click_id.encode().translate(_STANDARD))
         key = self._keys.get(raw[0])
         if key is None or not compare_digest(key.tag(raw[1:17], program.encode()), raw[17:]):
             return None
-        block = key.decrypt(raw[1:17])
-        head = int.from_bytes(block[:8], "big")
-        worker = head >> SEQUENCE_BITS & WORKERS_MAX - 1
-        return Click(head >> 22, worker, head & _SEQUENCE_MASK, visitor_text(block[8:]))
+        return key.decrypt(raw[1:17])
 
 
 def visitor_text(visitor: bytes) -> str:

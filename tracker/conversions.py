@@ -111,7 +111,10 @@ class Conversions:
         waiting = self._waiting[shard]
         try:
             while waiting:
-                await asyncio.sleep(0)  # what has come meanwhile goes with them: under load twice as many at once
+                count = 0
+                while count < len(waiting) < _BATCH_MAX:  # what comes in the next turn of the loop goes with them
+                    count = len(waiting)
+                    await asyncio.sleep(0)
                 batch = waiting[:_BATCH_MAX]
                 del waiting[:_BATCH_MAX]
                 await self._record(shard, batch)

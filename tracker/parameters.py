@@ -13,6 +13,11 @@ def parse_query(query: bytes) -> dict[str, str]:
     """The parameters of a query, decoded; of several with one name the first. Never fails: bytes that are no UTF-8
     become U+FFFD, and what follows the 200th is left out."""
     parameters: dict[str, str] = {}
+    if query.isascii() and _PERCENT not in query and _PLUS not in query:  # most are; each by itself takes twice as long
+        for plain in query.decode().split("&", _PARAMETERS_MAX)[:_PARAMETERS_MAX]:
+            known, _, said = plain.partition("=")
+            parameters.setdefault(known, said)
+        return parameters
     for piece in query.split(b"&", _PARAMETERS_MAX)[:_PARAMETERS_MAX]:
         name, _, value = piece.partition(b"=")
         parameters.setdefault(_decode(name), _decode(value))
@@ -20,9 +25,7 @@ def parse_query(query: bytes) -> dict[str, str]:
 
 
 def _decode(text: bytes) -> str:
-    if _PERCENT in text or _PLUS in text:  # of most parameters nothing is
-        text = unquote_to_bytes(text.replace(b"+", b" "))
-    return text.decode("utf-8", "replace")
+    return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "replace")
 
 
 def sub_ids(parameters: dict[str, str]) -> dict[str, str]:

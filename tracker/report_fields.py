@@ -201,7 +201,7 @@ def _read_amount(value: Any) -> str:
 def _with_four_places(amount: str) -> str:
     """An amount that AMOUNT matches, in the one way to write it: `049.9` is `49.9000`."""
     whole, _, fraction = amount.partition(".")
-    return f"{int(whole)}.{fraction:0<4}"
+    return (whole.lstrip("0") or "0") + "." + (fraction + "0000")[:4]
 
 
 def _read_currency(value: Any) -> str:

@@ -42,7 +42,7 @@ def read_report(
     """The report that `known` (parameters under their own names) makes, received at `now` (ms). Raises FieldError."""
     content, sale_ts = read_content(known, now, settings.clock_tolerance)
     click_id = read_click_id(known.get("click_id"))
-    click = ids.read(click_id, program) if click_id else None
+    clicked = ids.visitor_of(click_id, program) if click_id else None
     return Report(
         program=program,
         order_id=read_order_id(known.get("order_id")),
@@ -52,8 +52,8 @@ def read_report(
         sale_ts=sale_ts,
         content=content,
         visitor=visitor,
-        click_id=click_id if click else None,
-        click_visitor=click.visitor if click else None,
+        click_id=click_id if clicked else None,
+        click_visitor=clicked,
         oldest_ts=now - settings.max_late,
     )
 

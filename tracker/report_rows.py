@@ -1,5 +1,8 @@
 """What goes into the log of a report, as lines of JSON: rows of tables. Pure.
 
+The content stands in a row as it was given, under the same names. What nothing is said of is left out: the tables take
+that for nothing said, and a line takes a third less.
+
 Called by conversions.py.
 """
 
@@ -14,63 +17,55 @@ from tracker.reports import Claim, Outcome, Report
 
 def report_line(report_id: str, report: Report, claim: Claim, outcome: Outcome, params: Mapping[str, str]) -> bytes:
     """The report as it came, and what became of it."""
-    content = report.content
-    return orjson.dumps(
-        {
-            "report_id": report_id,
-            "conversion_id": claim.conversion_id,
-            "received_at": str(report.received_at),
-            "ts": str(report.sale_ts),
-            "program": report.program,
-            "order_id": report.order_id,
-            "goal": report.goal,
-            "kind": "sale",
-            "outcome": outcome,
-            "problem": "conversion_conflict" if outcome == Outcome.CONFLICT else "",
-            "amount": content.get("amount"),
-            "currency": content.get("currency", ""),
-            "visitor": report.visitor or report.click_visitor or "",
-            "click_id": report.click_id or "",
-            "customer_id": content.get("customer_id", ""),
-            "coupon": content.get("coupon", []),
-            "channel": content.get("channel", ""),
-            "items": content.get("items", ""),
-            "source": report.source,
-            "trust": report.trust,
-            "params": orjson.dumps(params).decode() if params else "",
-        }
-    )
+    row: dict[str, Any] = {
+        **report.content,
+        "report_id": report_id,
+        "conversion_id": claim.conversion_id,
+        "received_at": str(report.received_at),
+        "ts": str(report.sale_ts),
+        "program": report.program,
+        "order_id": report.order_id,
+        "goal": report.goal,
+        "kind": "sale",
+        "outcome": outcome,
+        "source": report.source,
+        "trust": report.trust,
+    }
+    if outcome == Outcome.CONFLICT:
+        row["problem"] = "conversion_conflict"
+    if visitor := report.visitor or report.click_visitor:
+        row["visitor"] = visitor
+    if report.click_id:
+        row["click_id"] = report.click_id
+    if params:
+        row["params"] = orjson.dumps(params).decode()
+    return orjson.dumps(row)
 
 
 def conversion_line(report: Report, claim: Claim, encoded: bytes) -> bytes:
-    """The sale as it stands after this report; `encoded` is the claim as it is kept."""
-    content = claim.counted_content
+    """The sale as it stands after this report; `encoded` is the claim as it is kept. The worker reads it as well."""
     visitors, click_ids = claim.visitors(), claim.click_ids()
-    return orjson.dumps(
-        {
-            "conversion_id": claim.conversion_id,
-            "revision": claim.revision,
-            "ts": str(claim.ts),
-            "received_at": str(report.received_at),
-            "first_received_at": str(claim.first_received_at),
-            "program": report.program,
-            "order_id": report.order_id,
-            "goal": report.goal,
-            "amount": content.get("amount"),
-            "currency": content.get("currency", ""),
-            "click_id": click_ids[0] if click_ids else "",
-            "visitor": visitors[0] if visitors else "",
-            "visitors": visitors,
-            "click_ids": click_ids,
-            "customer_id": content.get("customer_id", ""),
-            "coupon": content.get("coupon", []),
-            "channel": content.get("channel", ""),
-            "items": content.get("items", ""),
-            "source": claim.source,
-            "status": "confirmed" if claim.is_confirmed else "pending",
-            "claim": encoded.decode(),
-        }
-    )
+    row: dict[str, Any] = {
+        **claim.counted_content,
+        "conversion_id": claim.conversion_id,
+        "revision": claim.revision,
+        "ts": str(claim.ts),
+        "received_at": str(report.received_at),
+        "first_received_at": str(claim.first_received_at),
+        "program": report.program,
+        "order_id": report.order_id,
+        "goal": report.goal,
+        "visitors": visitors,
+        "click_ids": click_ids,
+        "source": claim.source,
+        "status": "confirmed" if claim.is_confirmed else "pending",
+        "claim": encoded.decode(),
+    }
+    if visitors:
+        row["visitor"] = visitors[0]
+    if click_ids:
+        row["click_id"] = click_ids[0]
+    return orjson.dumps(row)
 
 
 def reversal_line(report_id: str, claim: Claim, reversal: Mapping[str, Any], source: str, now: int) -> bytes:

@@ -24,7 +24,7 @@ from tracker.reader import seen_in
 from tracker.redirect import Redirect
 from tracker.report_fields import FieldError
 from tracker.report_rows import conversion_line, problem_line, report_line, reversal_line
-from tracker.reports import Report, encode_claim, merge
+from tracker.reports import CONTENT_FIELDS, Outcome, Report, encode_claim, merge
 from tracker.rows import ID_OF, IGNORED_FIELDS, Splicer, place_of, row_id
 from tracker.shard import Event
 
@@ -193,14 +193,26 @@ def redirect_lines() -> list[bytes]:
 
 def conversion_lines() -> dict[str, set[str]]:
     """By table, the fields that the edge writes of sales and reversals."""
-    report = Report("p", "o", "sale", "api", 7, 7, {"amount": "1.0000"}, "v")
-    claim, outcome = merge(None, report, 0)
+    content = {
+        "amount": "1.0000", "currency": "EUR", "customer_id": "k", "coupon": ["c"], "channel": "h", "items": "[]",
+        "ts": 5,
+    }  # fmt: skip
+    assert content.keys() == set(CONTENT_FIELDS)
+    report = Report("p", "o", "sale", "api", 7, 7, content, "v", "c")
+    claim, _ = merge(None, report, 0)
     reversal = {"program": "p", "order_id": "o", "goal": "sale", "reversal_id": "r", "content": {"amount": "1.0000"}}
-    of_sale = orjson.loads(report_line("id", report, claim, outcome, {}))
+    of_sale = orjson.loads(report_line("id", report, claim, Outcome.CONFLICT, {"sub": "x"}))
     of_reversal = orjson.loads(reversal_line("id", claim, reversal, "api", 7))
     refused = orjson.loads(problem_line("id", "pixel", {"program": "p"}, FieldError(400, "x", "y"), 7))
     conversion = orjson.loads(conversion_line(report, claim, encode_claim(claim)))
     return {"reports": {*of_sale, *of_reversal, *refused}, "conversion_versions": set(conversion)}
+
+
+def test_a_row_has_the_time_of_the_sale_and_not_what_the_merchant_said_of_it() -> None:
+    report = Report("p", "o", "sale", "api", 7, 7, {"ts": 5}, "v")
+    claim, outcome = merge(None, report, 0)
+    assert orjson.loads(report_line("id", report, claim, outcome, {}))["ts"] == "7"
+    assert orjson.loads(conversion_line(report, claim, encode_claim(claim)))["ts"] == "7"
 
 
 def test_every_field_of_every_line_is_a_column_and_every_column_is_filled(tables: Any) -> None:
