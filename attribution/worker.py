@@ -35,7 +35,7 @@ ROLE = "worker"
 _RECORD = (Path(__file__).parent / "record_credits.lua").read_text()
 _ENTRIES_MAX = 500
 _ENTRIES_AT_ONCE = 50
-"""Read by one call: an entry has the lines of up to 64 reports, some 2 KB each, and the log server does nothing else
+"""Read by one call: an entry has the lines of up to 64 reports, over 1 KB each, and the log server does nothing else
 meanwhile."""
 
 _SALES_MAX = 500
