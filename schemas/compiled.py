@@ -1,4 +1,5 @@
-"""Which modules may run compiled: what a tracker does for a click and for a postback, made machine code by mypyc.
+"""Which modules may run compiled: what a tracker does for a click and for a postback, and the loader for each row,
+made machine code by mypyc.
 
 `make compile` (deploy/compile.py) writes them into a folder beside the packages. They are taken as long as they are of
 exactly the sources that are there; otherwise, and where there are none, Python interprets these same sources.
@@ -40,6 +41,7 @@ MODULES = (
     "tracker.report_steps",
     "tracker.reports",
     "tracker.resp",
+    "tracker.rows",
     "tracker.shard",
     "tracker.short",
     "tracker.web_address",

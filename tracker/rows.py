@@ -5,7 +5,7 @@ here: where in the log the row stood, when it was appended, the country of the a
 the user agent. Called by the loader.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -41,17 +41,13 @@ class Splicer:
         agent: Callable[[str], tuple[str, str, str]],
         keeps_user_agent: bool,
     ) -> None:
-        self._country = lru_cache(maxsize=65_536)(lambda ip: _members(country=country(ip.decode())))
-        self._agent = lru_cache(maxsize=16_384)(lambda text: self._describe(agent(orjson.loads(b'"' + text + b'"'))))
+        self._country = lru_cache(maxsize=65_536)(lambda ip: _members(country=country(ip.decode("utf-8", "replace"))))
+        self._agent = lru_cache(maxsize=16_384)(lambda text: _described(agent, text))
         self._keeps_user_agent = keeps_user_agent
 
-    @staticmethod
-    def _describe(agent: tuple[str, str, str]) -> bytes:
-        device, os, browser = agent
-        return _members(device=device, os=os, browser=browser)
-
-    def lines(self, stream: str, epoch: int, stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Lines]:
+    def lines(self, stream: str, epoch: int, stream_id: str, fields: Mapping[bytes, bytes]) -> list[Lines]:
         """The lines of one entry, by table."""
+        found = []
         milliseconds = stream_id.partition("-")[0].encode()
         number = 0
         for name, value in fields.items():
@@ -63,19 +59,29 @@ class Splicer:
             place = b',"stream_id":"%b.' % stream_id.encode()
             complete = self._complete_click if table == "clicks" else _complete
             lines = value.split(b"\n")
-            yield Lines(table, [complete(line, tail, place, n) for n, line in enumerate(lines, number)])
+            found.append(Lines(table, [complete(line, tail, place, n) for n, line in enumerate(lines, number)]))
             number += len(lines)
+        return found
 
     def _complete_click(self, line: bytes, tail: bytes, place: bytes, number: int) -> bytes:
         """With country and agent: a click's line begins `{"ip":"…","user_agent":"…","click_id"` (redirect.py)."""
         ip_end = line.find(b'"', 7)
-        agent_end = line.find(b'","click_id":', ip_end)
-        if agent_end < 0 or line[:7] != b'{"ip":"':
+        agent_end = line.find(b'","click_id":', ip_end + 16)
+        if agent_end < 0 or not (line.startswith(b'{"ip":"') and line.startswith(b'","user_agent":"', ip_end)):
             return _complete(line, tail, place, number)
         country, agent = self._country(line[7:ip_end]), self._agent(line[ip_end + 16 : agent_end])
         if not self._keeps_user_agent:
             line = line[: ip_end + 2] + line[agent_end + 2 :]
         return b'%b%b%b%b%b%d"}' % (line[:-1], country, agent, tail, place, number)
+
+
+def _described(agent: Callable[[str], tuple[str, str, str]], text: bytes) -> bytes:
+    """What a user agent says, which stands so in a line. What is no text the table will refuse."""
+    try:
+        device, os, browser = agent(orjson.loads(b'"' + text + b'"'))
+    except orjson.JSONDecodeError:
+        return b""
+    return _members(device=device, os=os, browser=browser)
 
 
 def _complete(line: bytes, tail: bytes, place: bytes, number: int) -> bytes:

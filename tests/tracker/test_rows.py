@@ -241,5 +241,27 @@ def test_the_lines_of_the_redirect_are_taken_by_the_tables(tables: Any) -> None:
         assert tables.query(f"SELECT count() FROM {table}").result_rows == [(1,)]
 
 
+@pytest.mark.parametrize("keeps_user_agent", [True, False])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b'{"ip":"',
+        b'{"ip":"x","click_id":"a"}',
+        b'{"ip":"1","u","click_id":1}',
+        b'{"ip":"x"," user_agentXXXXXXX":"y","click_id":1}',
+        b'{"ip":"x","user_agent":"\\","click_id":"a"}',
+        b'{"ip":"1","user_agent":"\xff","click_id":1}',
+        b'{"ip":"\xff","user_agent":"x","click_id":1}',
+    ],
+)
+def test_a_line_that_is_no_click_s_is_for_the_table_to_refuse(line: bytes, keeps_user_agent: bool) -> None:
+    """It has its place in the log, by which it becomes a dead letter, and holds up no other."""
+    splicer = Splicer(lambda ip: "DE", lambda agent: ("d", "o", "b"), keeps_user_agent)
+    ((table, (completed, other)),) = splicer.lines("s", 1, "7-0", {b"clicks": line + b"\n{}"})
+    assert (table, place_of(completed), place_of(other)) == ("clicks", "7-0.0", "7-0.1")
+
+
 def test_what_is_no_row_is_known() -> None:
     assert frozenset(("decide", "confirmed", "visitors", "touches", "gap", "replay", "late")) == IGNORED_FIELDS
