@@ -88,7 +88,7 @@ class Job:
             count += 1
             try:
                 report, _ = self._report(row)
-                if report.content.get("ts", report.received_at) < report.oldest_ts:
+                if report.is_dated_back:
                     await rehearsal.check_age(report)
             except FieldError as error:
                 bad.add(row_refused(row, error))

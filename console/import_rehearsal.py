@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 
 from schemas import keys
 from tracker.conversions import NotRecorded
-from tracker.report_fields import check_age
-from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
+from tracker.report_steps import check_age
+from tracker.reports import Outcome, Report, decode_claim, encode_claim, merge
 
 
 class Rehearsal:
@@ -29,14 +29,14 @@ class Rehearsal:
 
     async def check_age(self, report: Report) -> None:
         """Refuse a sale dated too far back, unless it is known. Raises FieldError and NotRecorded."""
-        _check_age(report, decode_claim(await self._recorded(self._key(report))))
+        check_age(report, decode_claim(await self._recorded(self._key(report))))
 
     async def submit(self, report: Report, params: dict[str, str]) -> tuple[Outcome, str]:
         """The outcome and the conversion's id, as they would be, if an order's reports come one after the other. Raises
         FieldError and NotRecorded."""
         key = self._key(report)
         known = decode_claim(self._kept(key) or await self._recorded(key))
-        _check_age(report, known)
+        check_age(report, known)
         claim, outcome = merge(known, report, 0)  # when evidence still counts is no part of the outcome
         self._made_up.execute("INSERT OR REPLACE INTO claims VALUES (?, ?)", (key, encode_claim(claim)))
         return outcome, claim.conversion_id
@@ -54,8 +54,3 @@ class Rehearsal:
             return await self._redis.get(key) or b""
         except (RedisError, OSError, TimeoutError) as error:
             raise NotRecorded(str(error)) from error
-
-
-def _check_age(report: Report, known: Claim | None) -> None:
-    known_ts = known.content.get(report.trust, {}).get("ts") if known else None
-    check_age(report.content.get("ts"), report.oldest_ts, known_ts)

@@ -124,9 +124,9 @@ class Conversions:
     async def _record(self, shard: int, batch: list[Waiting]) -> None:
         """Record a batch and answer everyone in it."""
         failure: Exception = NotRecorded("too many reports of one order at once")
-        claims: dict[str, bytes] = {}
         newest: dict[Visitor, int] = {}
         try:
+            claims = await self._old_claims(shard, batch)
             for _ in range(_TRIES_MAX):
                 await self._try(shard, batch, claims, newest)
                 if not batch:
@@ -158,6 +158,17 @@ class Conversions:
         left = set() if answers == 1 else writing.not_recorded(answers, claims, newest)
         batch[: len(made)] = [one.waiting for one in made if one.waiting.key in left]
         tell_all([one for one in made if one.waiting.key not in left], self._counters)
+
+    async def _old_claims(self, shard: int, batch: Iterable[Waiting]) -> dict[str, bytes]:
+        """Of those orders whose reports are dated too far back, unless they are known: these are not thought to be new.
+        Raises NotRecorded while nothing can be known."""
+        asked = [waiting.key for waiting in batch if waiting.report.is_dated_back]
+        if not asked:
+            return {}
+        ready, *found = await self._redis.mget(keys.ready(shard), *asked)
+        if ready is None:
+            raise NotRecorded("claims are being rebuilt")
+        return {key: claim or b"" for key, claim in zip(asked, found, strict=True)}
 
     async def _read_touches(self, visitors: Iterable[Visitor]) -> dict[Visitor, State]:
         """What their shards keep of visitors."""

@@ -135,7 +135,7 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple
     """The content as far as it was given, normalised so that equal values are equal, and the sale's time in ms. A
     placeholder is no customer: it is left out.
 
-    Whether that time is too far back is asked when it is known whether the order is new: `check_age`."""
+    Whether that time is too far back is asked when it is known whether the order is new (report_steps.py)."""
     content: dict[str, Any] = {}
     for name, read in _READERS.items():
         if name in known and known[name] not in _LEFT_OUT.get(name, (None, "")):
@@ -150,13 +150,6 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple
         content["ts"] = given
         sale_ts = now if abs(now - given) <= tolerance_ms else given
     return content, sale_ts
-
-
-def check_age(ts: int | None, oldest_ts: int, known_ts: int | None) -> None:
-    """Refuse a sale dated back beyond `oldest_ts` (ms), unless it is known by this very time: a retry may come after
-    years. Raises FieldError 422."""
-    if ts is not None and ts < oldest_ts and ts != known_ts:
-        raise FieldError(422, "ts_too_old", "ts is further back than conversions.max_late", "ts")
 
 
 def read_click_id(value: Any) -> str | None:

@@ -52,6 +52,12 @@ class Report(NamedTuple):
     def trust(self) -> str:
         return "browser" if self.source in ("pixel", "tag") else "server"
 
+    @property
+    def is_dated_back(self) -> bool:
+        """Whether it is dated further back than the sale may lie where it is not known yet."""
+        ts: int | None = self.content.get("ts")
+        return ts is not None and ts < self.oldest_ts
+
 
 class Claim(NamedTuple):
     """What is known of one sale; `content` and `evidence` by trust. A row of evidence is

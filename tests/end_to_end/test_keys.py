@@ -3,6 +3,7 @@ their own addresses alone, and some are not shown but signed with."""
 
 import json
 import time
+from contextlib import suppress
 from urllib.parse import urlencode
 
 import pytest
@@ -171,4 +172,6 @@ def test_a_signing_key_is_changed_without_a_gap_and_kept_nowhere(edge: System, s
     assert (refused.status, refused.json["error"]["code"]) == (401, "signature_invalid")
     assert edge.post_signed("/v1/conversions", sale, secret).status == 202
     kept = [path for path in edge.data_dir.rglob("*") if path.is_file() and path.stat().st_size < 10**7]
-    assert not [path for path in kept if secret[14:].encode() in path.read_bytes()]
+    for path in kept:
+        with suppress(FileNotFoundError):  # what the engine had only for a moment
+            assert secret[14:].encode() not in path.read_bytes(), path

@@ -141,6 +141,14 @@ MUTANTS = (
         (f"{_CLAIM}test_nothing_is_recorded_with_a_touch_that_is_later_than_the_sale",),
     ),
     Mutant(
+        "retry_after_years",
+        "a retry is refused as too old as if its sale were not known",
+        "tracker/conversions.py",
+        "asked = [waiting.key for waiting in batch if waiting.report.is_dated_back]",
+        "asked: list[str] = []",
+        ("tests/tracker/test_conversions.py::test_what_is_dated_too_far_back_is_taken_where_it_is_known_by_that_time",),
+    ),
+    Mutant(
         "ready",
         "orders are claimed before the claims are known again",
         "tracker/claim.lua",

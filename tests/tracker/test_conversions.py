@@ -201,6 +201,33 @@ def test_a_report_that_cannot_be_taken_costs_the_others_nothing(edge: Edge) -> N
     assert not edge.server.redis.exists(keys.claim(0, "shoes", "text", "sale"))
 
 
+def test_what_is_dated_too_far_back_is_taken_where_it_is_known_by_that_time(edge: Edge) -> None:
+    """A retry after years, beside others and beside one that is not known; whoever else reports the order meanwhile."""
+
+    def dated(order: str, ts: int, source: str = "api", oldest_ts: int = NOW - 5) -> Report:
+        return Report("shoes", order, "sale", source, NOW, NOW, {"ts": ts}, oldest_ts=oldest_ts)
+
+    assert edge.submit(dated("o", NOW - 10, oldest_ts=NOW - 20)) == [Outcome.ACCEPTED]
+    answers = edge.submit(
+        report("new"),
+        dated("o", NOW - 10),
+        dated("p", NOW - 10),
+        dated("o", NOW - 9),
+        dated("o", NOW - 10, "pixel"),
+        report("o", "pixel"),
+        dated("o", NOW - 10),
+    )
+    assert [answers[at] for at in (0, 1, 5, 6)] == [
+        Outcome.ACCEPTED,
+        Outcome.DUPLICATE,
+        Outcome.MERGED,
+        Outcome.DUPLICATE,
+    ]
+    assert [answers[at].code for at in (2, 3, 4)] == ["ts_too_old"] * 3
+    edge.server.redis.delete(keys.ready(0))
+    assert isinstance(edge.submit(dated("o", NOW - 10))[0], NotRecorded), "it may be known"
+
+
 def test_nothing_is_recorded_before_claims_are_known_again(edge: Edge) -> None:
     edge.server.redis.delete(keys.ready(0))
     answers = edge.submit(report("a"), report("b"))
