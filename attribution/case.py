@@ -45,10 +45,11 @@ class Case(NamedTuple):
 
 def read_cases(fields: Mapping[bytes, bytes]) -> Iterator[Case]:
     """The sales of an entry of the stream that are to be decided, as claim.lua writes them: beside each version of a
-    sale stands what else the edge knows, or that there is nothing to decide. Touches are in a field of their own."""
+    sale stands what else the edge knows, or that there is nothing to decide. Touches are in a field of their own; where
+    somebody else has written into them, so that it does not say whose is whose, none are known."""
     names = fields.get(b"visitors", b"").decode().split("\n")
     states = fields.get(b"touches", b"").decode("utf-8", "replace").split("\0")
-    touches = dict(zip(names, states, strict=True))
+    touches = dict(zip(names, states, strict=True)) if len(names) == len(states) else {}
     versions, said = (fields.get(name, b"").split(b"\n") for name in (b"conversion_versions", b"decide"))
     for version, evidence in zip(versions, said, strict=False):  # of a release before, `decide` had all, of some
         if evidence not in (b"", keys.NOT_DECIDED):

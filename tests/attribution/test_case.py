@@ -107,6 +107,7 @@ def test_a_case_is_read_as_the_edge_writes_it() -> None:
 def test_where_nothing_is_known_of_a_visitor_there_may_be_touches() -> None:
     """Of another program are not his; nobody's are known where the edge did not ask."""
     assert read(VERSION, {}, visitors=b"p v\nq w", touches=STATE.encode() + b"\0").has_gap
+    assert read(VERSION, {}, visitors=b"p w\np v", touches=STATE.encode() + b"\0" + STATE.encode() + b"\0").has_gap
     assert read(VERSION, {}).has_gap
 
 
