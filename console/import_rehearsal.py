@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from schemas import keys
 from tracker.conversions import NotRecorded
-from tracker.report_steps import check_age
+from tracker.report_fields import check_age
 from tracker.reports import Outcome, Report, decode_claim, encode_claim, merge
 
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import orjson
 
 from schemas.currencies import EXPONENTS
+from tracker.reports import Claim, Report
 
 AHEAD_MS_MAX = 5 * 60_000
 ALIASES = {
@@ -135,7 +136,7 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple
     """The content as far as it was given, normalised so that equal values are equal, and the sale's time in ms. A
     placeholder is no customer: it is left out.
 
-    Whether that time is too far back is asked when it is known whether the order is new (report_steps.py)."""
+    Whether that time is too far back is asked when it is known whether the order is new: `check_age`."""
     content: dict[str, Any] = {}
     for name, read in _READERS.items():
         if name in known and known[name] not in _LEFT_OUT.get(name, (None, "")):
@@ -150,6 +151,13 @@ def read_content(known: Mapping[str, Any], now: int, tolerance_ms: int) -> tuple
         content["ts"] = given
         sale_ts = now if abs(now - given) <= tolerance_ms else given
     return content, sale_ts
+
+
+def check_age(report: Report, known: Claim | None) -> None:
+    """Refuse a sale dated too far back, unless it is known by this very time: a retry may come after years. Raises
+    FieldError 422."""
+    if report.is_dated_back and not (known and known.content.get(report.trust, {}).get("ts") == report.content["ts"]):
+        raise FieldError(422, "ts_too_old", "ts is further back than conversions.max_late", "ts")
 
 
 def read_click_id(value: Any) -> str | None:

@@ -13,7 +13,7 @@ from schemas import keys
 from schemas.durations import parse_duration
 from schemas.terms import terms_at
 from tracker.links import Links
-from tracker.report_fields import FieldError
+from tracker.report_fields import check_age
 from tracker.report_rows import conversion_line, report_line
 from tracker.reports import Claim, Outcome, Report, decode_claim, encode_claim, merge
 
@@ -124,13 +124,6 @@ def step(
     line = report_line(report_id, report, claim, outcome, waiting.params)
     taken = outcome, claim.conversion_id
     return Step(waiting, before, after, (line, version, decide, confirmed), taken, visitors, not_after)
-
-
-def check_age(report: Report, known: Claim | None) -> None:
-    """Refuse a sale dated too far back, unless it is known by this very time: a retry may come after years. Raises
-    FieldError 422."""
-    if report.is_dated_back and not (known and known.content.get(report.trust, {}).get("ts") == report.content["ts"]):
-        raise FieldError(422, "ts_too_old", "ts is further back than conversions.max_late", "ts")
 
 
 def _merge_within_ms(links: Links, report: Report, known: Claim | None) -> int:

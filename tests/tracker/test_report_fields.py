@@ -22,6 +22,7 @@ from tracker.report_fields import (
     read_time,
     shortened,
 )
+from tracker.reports import Claim, Report
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 MINUTE, DAY = 60_000, 86_400_000
@@ -458,11 +459,16 @@ def test_a_time_too_far_ahead_is_impossible() -> None:
 
 
 def test_a_time_too_far_back_is_impossible_unless_the_sale_is_known_by_it() -> None:
-    for ts, known_ts in ((None, None), (NOW, None), (NOW, NOW - 1), (NOW - 1, NOW - 1)):
-        check_age(ts, NOW, known_ts)
-    for known_ts in (None, NOW - 2, NOW):
+    def check(ts: int | None, known: dict[str, Any] | None) -> None:
+        report = Report("p", "o", "sale", "api", NOW + MINUTE, NOW, {} if ts is None else {"ts": ts}, oldest_ts=NOW)
+        check_age(report, None if known is None else Claim("id", NOW, "api", NOW, 1, known, {}))
+
+    there: list[dict[str, Any]] = [{}, {"server": {}}, {"server": {"ts": NOW - 1}}]
+    for ts, known in ((None, None), (NOW, None), *((NOW, one) for one in there), (NOW - 1, there[-1])):
+        check(ts, known)
+    for known in (None, *there[:2], {"server": {"ts": NOW - 2}}, {"server": {"ts": NOW}}, {"browser": {"ts": NOW - 1}}):
         with pytest.raises(FieldError) as caught:
-            check_age(NOW - 1, NOW, known_ts)
+            check(NOW - 1, known)
         assert (caught.value.status, caught.value.code, caught.value.param) == (422, "ts_too_old", "ts")
 
 
