@@ -1,16 +1,17 @@
 """The loader: from the log into ClickHouse, every row exactly once, whatever dies when.
 
 One loader at a time (schemas/lease.py) reads each stream from the position it has noted, inserts one batch a table and
-month, and notes the new position; entries that every reader has behind it are trimmed. In the normal path nothing is
-compared. After anything unusual (a start, a failed or timed-out insert, a new epoch, a lost position, a replay out of a
-spool) it is *careful* until it has passed the end of the stream as it was then: rows whose id is in the table, or twice
-in the batch, are left out.
+month, and notes the new position; entries that every reader has behind it are trimmed. Where more is waiting, the next
+batch is read while one is inserted. In the normal path nothing is compared. After anything unusual (a start, a failed
+or timed-out insert, a new epoch, a lost position, a replay out of a spool) it is *careful* until it has passed the end
+of the stream as it was then: rows whose id is in the table, or twice in the batch, are left out.
 A batch that the engine refuses is halved down to its bad rows, which go to `dead_letters` with the reason.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -85,6 +86,14 @@ class Batch(NamedTuple):
     is_cut: bool
 
 
+class Ahead(NamedTuple):
+    """A batch that is being read while the one before it is inserted, and what it is read for."""
+
+    position: str
+    epoch: int
+    batch: Future[Batch | None]
+
+
 def streams(shards: int) -> list[Stream]:
     """Every stream of the log."""
     of_shards = [
@@ -128,6 +137,8 @@ class Loader:
         self._careful_until: dict[str, str] = {}
         self._epochs: dict[int, int] = {}
         self._runs: dict[keys.Place, str] = {}
+        self._reader = ThreadPoolExecutor(1, "loader_reader")
+        self._ahead: dict[str, Ahead] = {}
         self.is_behind = False
         self.counters = counters
 
@@ -136,6 +147,7 @@ class Loader:
         self._runs = {place: known_run(self._redis, place) for place in {stream.place for stream in self._streams}}
         if not self._lease.acquire():
             return False
+        self._ahead.clear()
         self.be_careful()
         return True
 
@@ -164,6 +176,9 @@ class Loader:
             return 0
         if self._runs[stream.place] != known_run(self._redis, stream.place):  # the client has connected anew, unsaid
             raise Restarted("the log server has started anew")
+        if batch.is_cut:
+            reading = self._reader.submit(self._read_batch, stream, batch.last)
+            self._ahead[stream.name] = Ahead(batch.last, self._epochs[stream.shard], reading)
         careful_until = self._careful_until.get(stream.name)
         is_watched = careful_until is not None and keys.entry_order(batch.first) <= keys.entry_order(careful_until)
         rows = batch.rows
@@ -190,6 +205,13 @@ class Loader:
         self._lease.release()
 
     def _next_batch(self, stream: Stream, position: str) -> Batch | None:
+        """What is behind the position; it may have been read ahead."""
+        ahead = self._ahead.pop(stream.name, None)
+        if ahead is not None and (ahead.position, ahead.epoch) == (position, self._epochs[stream.shard]):
+            return ahead.batch.result()
+        return self._read_batch(stream, position)
+
+    def _read_batch(self, stream: Stream, position: str) -> Batch | None:
         """The entries behind the position, as many as fit a batch."""
         rows: dict[Group, list[bytes]] = {}
         first, last, size, count, is_replay = "", position, 0, 0, False

@@ -92,6 +92,22 @@ MUTANTS = (
         ("tests/schemas/test_lease.py::test_a_lease_that_ran_out_is_not_renewed_even_if_nobody_has_it",),
     ),
     Mutant(
+        "read_ahead_for_another_position",
+        "a loader inserts what it read ahead, though another has loaded it",
+        "tracker/loader.py",
+        "if ahead is not None and (ahead.position, ahead.epoch) == (position, self._epochs[stream.shard]):",
+        "if ahead is not None:",
+        (f"{_LOADER}test_what_was_read_ahead_is_let_go_where_it_is_not_what_comes_next",),
+    ),
+    Mutant(
+        "read_ahead_from_another_run",
+        "a loader inserts what it read ahead from a log server that is another since",
+        "tracker/loader.py",
+        "        self._ahead.clear()\n",
+        "",
+        (f"{_LOADER}test_what_was_read_ahead_from_another_run_of_the_log_server_is_let_go",),
+    ),
+    Mutant(
         "fence_of_loader",
         "a loader that slept through its lease acknowledges",
         "tracker/ack.lua",

@@ -193,6 +193,61 @@ def test_shards_are_loaded_alike(one: Bench) -> None:
     assert one.stored("clicks", "stream") == [keys.clicks(shard) for shard in range(4)]
 
 
+# Reading ahead
+
+
+def loaded_and_read_ahead(bench: Bench) -> Loader:
+    """A loader that has brought the first ten of thirty clicks, and has the next ten at hand."""
+    bench.append(*visitors(30), batch=10)
+    loader = bench.loader(rows_max=10)
+
+    def wait_for_the_next(_table: str) -> None:
+        assert loader._ahead[keys.clicks(0)].batch.result(10)
+
+    bench.tables.before = wait_for_the_next
+    assert loader.start() and loader.load_once() == 10
+    bench.tables.before = lambda table: None
+    return loader
+
+
+def test_a_batch_is_read_while_the_one_before_it_is_inserted(one: Bench) -> None:
+    loader = loaded_and_read_ahead(one)
+    entries = one.redis.xrange(keys.clicks(0))
+    for stream_id, _ in entries:
+        one.redis.xdel(keys.clicks(0), stream_id)
+    assert loader.load_once() == 10
+    assert one.stored() == ids(20)
+
+
+def test_what_was_read_ahead_is_let_go_where_it_is_not_what_comes_next(one: Bench) -> None:
+    """Another loader had the role meanwhile."""
+    loader = loaded_and_read_ahead(one)
+    last_of_ahead = one.redis.xrange(keys.clicks(0))[0][0]
+    one.redis.hset(keys.positions(keys.clicks(0)), "loader", last_of_ahead)
+    assert loader.load_once() == 10 and not loader.is_behind
+    assert one.stored() == [*ids(10), *ids(10, 20)]
+
+
+def test_what_was_read_ahead_from_another_run_of_the_log_server_is_let_go(one: Bench) -> None:
+    """It came back with other clicks behind the same position."""
+    loader = loaded_and_read_ahead(one)
+    position = one.redis.hget(keys.positions(keys.clicks(0)), "loader").decode()
+    one.redis.delete(keys.clicks(0))
+    milliseconds, _, number = position.partition("-")
+    one.redis.xadd(keys.clicks(0), {"clicks": click(30).line}, id=f"{milliseconds}-{int(number) + 1}")
+    assert loader.start() and loader.load_once() == 1
+    assert one.stored() == [*ids(10), click_id(30)]
+
+
+def test_what_was_read_ahead_in_another_epoch_is_read_anew(one: Bench) -> None:
+    loader = loaded_and_read_ahead(one)
+    one.redis.set(keys.ready(0), 2)
+    while loader.load_once() or loader.is_behind:
+        pass
+    assert one.stored() == ids(30)
+    assert one.stored("clicks", "epoch") == [1] * 10 + [2] * 20
+
+
 # Bad rows
 
 BAD = {
