@@ -164,17 +164,17 @@ def test_a_frozen_server_holds_a_click_no_longer_than_the_timeout(log_server: Lo
     server wakes up, and again out of the spool: in the state once."""
 
     async def test() -> None:
-        log = make_log(log_server, tmp_path)
+        log = make_log(log_server, tmp_path, limits=replace(LIMITS, timeout_seconds=1))
         await open_shard(log.shards[0])
         task = mending(log)
         log_server.freeze()
         try:
             started = time.monotonic()
             assert await append_to(log, click(1)) == [True]
-            assert 0.2 < time.monotonic() - started < 1
+            assert 0.95 < time.monotonic() - started < 5
             started = time.monotonic()
             assert await append_to(log, click(2, link="B")) == [True]
-            assert time.monotonic() - started < 0.25
+            assert time.monotonic() - started < 0.95
             await asyncio.sleep(0.5)
             assert not log.shards[0].is_up
         finally:
@@ -438,7 +438,7 @@ def test_a_drain_that_fails_is_tried_again_and_shards_are_still_probed(
 
 def test_closing_waits_for_what_was_accepted(log_server: LogServer, tmp_path: Path) -> None:
     async def test() -> None:
-        log, told = make_log(log_server, tmp_path), []
+        log, told = make_log(log_server, tmp_path, limits=PATIENT), []
         await open_shard(log.shards[0])
         log.append(0, click(1, done=told.append))
         await log.close(5)
@@ -448,7 +448,7 @@ def test_closing_waits_for_what_was_accepted(log_server: LogServer, tmp_path: Pa
             log.append(0, click(2))
             started = time.monotonic()
             await log.close(0.1)
-            assert time.monotonic() - started < 0.2
+            assert time.monotonic() - started < PATIENT.timeout_seconds / 2
         finally:
             log_server.thaw()
 
