@@ -58,7 +58,9 @@ def read_cases(fields: Mapping[bytes, bytes]) -> Iterator[Case]:
 
 def _read_case(raw: dict[str, Any], touches: Mapping[str, str], *, has_gap: bool) -> Case:
     program, visitors = raw["program"], raw["visitors"]
-    states = {visitor: touches.get(f"{program} {visitor}") for visitor in visitors} | raw.get("states", {})
+    names = {visitor: f"{program} {visitor}" for visitor in visitors}
+    here = {visitor: touches[name] for visitor, name in names.items() if name in touches}
+    states = here | raw.get("states", {})
     return Case(
         conversion_id=raw["conversion_id"],
         program=program,
@@ -67,8 +69,8 @@ def _read_case(raw: dict[str, Any], touches: Mapping[str, str], *, has_gap: bool
         received_at=int(raw["received_at"]),
         is_again=raw["revision"] > 1,
         is_disputed=raw.get("disputed", False),
-        has_gap=has_gap or raw.get("has_gap", False) or None in states.values(),
-        states={visitor: state or "" for visitor, state in states.items()},
+        has_gap=(has_gap and bool(here)) or raw.get("has_gap", False) or len(states) < len(visitors),
+        states=states,
     )
 
 

@@ -7,9 +7,9 @@
 --   6 whose the states are, a line each  7 how late, in 13 digits each, the last touch of each state may be
 --   8-10 of which claim each line of 2, of 3 and 4, and of 5 is, as numbers; '' where the first is of the first, …
 --   11… each claim as it shall be, then each as the caller thinks it is; the latter may be left out where there is none
--- Returns 1 when all is done; -1 when claims are not known yet; else for each claim 1 where it is as the caller thought,
---   and where it is not what it is ('' for none); behind these, where a touch is too late, for each state when its last
---   touch was or 0.
+-- Returns 1 when all is done; -1 when claims are not known yet; -2 when states are too large to be written at once, and
+--   there are several claims: nothing is done; else for each claim 1 where it is as the caller thought, and where it is
+--   not what it is ('' for none); behind these, where a touch is too late, for each state when its last touch was or 0.
 -- Lines come joined, and everything is read and set at once: each text that Lua takes in costs 1 µs, each call from here
 -- 2 (docs/decisions/0009).
 local found = redis.call('MGET', unpack(KEYS, 2))
@@ -28,13 +28,17 @@ for i = 1, claims do
     end
   end
 end
-local states, newest = {}, {}
+local states, newest, size = {}, {}, 0
 for i = 1, #KEYS - claims - 3 do
   states[i] = found[claims + i + 2] or ''
-  local ts = tonumber(string.sub(states[i], -46, -34)) -- its place is fixed from the end (append_clicks.lua)
+  size = size + #states[i]
+  local ts = string.sub(states[i], -46, -34) -- its place is fixed from the end (append_clicks.lua)
   newest[i] = 0
-  if ts and ts > tonumber(string.sub(ARGV[7], 13 * i - 12, 13 * i)) then newest[i], late = ts, true end
+  if #ts == 13 and not string.find(ts, '%D') and ts > string.sub(ARGV[7], 13 * i - 12, 13 * i) then
+    newest[i], late = tonumber(ts), true
+  end
 end
+if size > 524288 and claims > 1 then return -2 end
 if late then
   for i = 1, #newest do answers[claims + i] = newest[i] end
   return answers

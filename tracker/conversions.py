@@ -123,12 +123,13 @@ class Conversions:
 
     async def _record(self, shard: int, batch: list[Waiting]) -> None:
         """Record a batch and answer everyone in it."""
-        failure: Exception = NotRecorded("too many reports of one order at once")
+        failure: Exception = NotRecorded(f"not recorded in {_TRIES_MAX} tries: others report the same orders")
         newest: dict[Visitor, int] = {}
+        most = len(batch)
         try:
             claims = await self._old_claims(shard, batch)
             for _ in range(_TRIES_MAX):
-                await self._try(shard, batch, claims, newest)
+                most = await self._try(shard, batch, most, claims, newest)
                 if not batch:
                     return
         except NotRecorded as error:
@@ -140,24 +141,28 @@ class Conversions:
             tell(waiting, _unrecorded(failure))
 
     async def _try(
-        self, shard: int, batch: list[Waiting], claims: dict[str, bytes], newest: dict[Visitor, int]
-    ) -> None:
-        """One call for all, unless they are large; leaves in the batch those that are not recorded yet. `claims` and
-        `newest` are what is known of orders and of last touches, for this try and the next."""
-        steps = Steps.of(batch, claims, newest, self._clock(), self._links, self._new_id)
+        self, shard: int, batch: list[Waiting], most: int, claims: dict[str, bytes], newest: dict[Visitor, int]
+    ) -> int:
+        """One call for so many, unless they are large; leaves in the batch those that are not recorded yet. Returns how
+        many the next try is to take. `claims` and `newest` are what is known of orders and last touches, for both."""
+        steps = Steps.of(batch[:most], claims, newest, self._clock(), self._links, self._new_id)
         for waiting, error in steps.refused:
             batch.remove(waiting)
             tell(waiting, error)
         made = steps.made
         if not made:
-            return
+            return most
         writing = Writing(shard, made)
         answers = await self._script(keys=writing.keys, args=writing.arguments)
         if answers == -1:
             raise NotRecorded("claims are being rebuilt")
+        if answers == -2:  # their visitors have many touches
+            writing.take_back(claims)
+            return len(made) // 2
         left = set() if answers == 1 else writing.not_recorded(answers, claims, newest)
         batch[: len(made)] = [one.waiting for one in made if one.waiting.key in left]
         tell_all([one for one in made if one.waiting.key not in left], self._counters)
+        return most
 
     async def _old_claims(self, shard: int, batch: Iterable[Waiting]) -> dict[str, bytes]:
         """Of those orders whose reports are dated too far back, unless they are known: these are not thought to be new.

@@ -13,7 +13,8 @@ from tracker.links import Links
 from tracker.report_steps import LATEST, Step, Taken, Visitor, Waiting, step
 
 _SCRIPT_BYTES_MAX = 524_288
-"""What goes to the script at once, give or take one report: 64 of them are 150 KB, but one with 500 items is 2 MB."""
+"""What goes to the script at once, give or take one report: 64 of them are 100 KB, but one with 500 items is 2 MB. Of
+touches it takes as many in."""
 
 
 class Steps:
@@ -89,6 +90,10 @@ class Writing:
         self.arguments += after.values()
         if any(self._before):
             self.arguments += self._before
+
+    def take_back(self, claims: dict[str, bytes]) -> None:
+        """Nothing is recorded, and the claims may be what they were thought to be."""
+        claims.update(zip(self._orders, self._before, strict=True))
 
     def not_recorded(
         self, answers: Sequence[bytes | int], claims: dict[str, bytes], newest: dict[Visitor, int]

@@ -155,7 +155,7 @@ def _first(
     not_after = LATEST
     if claim.ts == report.received_at:
         if last > claim.ts:  # several clocks: a sale is not before the click that it was read together with
-            claim = claim._replace(ts=last)
+            claim = claim.moved_to(last)
         not_after = claim.ts
     return claim, _evidence(claim, states, has_gap=has_gap), here, not_after
 

@@ -107,6 +107,11 @@ class Claim(NamedTuple):
         """Whether its visitor has been forgotten."""
         return any(row[1] == FORGOTTEN for row in self.evidence.get("server", []))
 
+    def moved_to(self, ts: int) -> "Claim":
+        """The sale at another time (ms), and so the evidence that came with it: else it may be none of a browser's."""
+        evidence = {trust: [[ts, *row[1:]] for row in rows] for trust, rows in self.evidence.items()}
+        return self._replace(ts=ts, evidence=evidence)
+
     def forget(self) -> "Claim":
         """The same sale with nothing about who bought."""
         content = {

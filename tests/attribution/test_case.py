@@ -96,6 +96,7 @@ def test_a_case_is_read_as_the_edge_writes_it() -> None:
     both = {"visitors": b"p w\np v", "touches": b"\0" + STATE.encode()}
     assert read(VERSION, {}, **both) == READ
     assert read(VERSION, {}, **both, gap=b"1") == READ._replace(has_gap=True)
+    assert read(VERSION, {"states": {"v": STATE, "w": ""}}, gap=b"1") == READ, "it is another shard's"
     assert read(VERSION, {"has_gap": True}, **both) == READ._replace(has_gap=True)
     assert read(VERSION, {"disputed": True}, **both) == READ._replace(is_disputed=True)
     assert read(VERSION | {"revision": 2}, {}, **both) == READ._replace(is_again=True)

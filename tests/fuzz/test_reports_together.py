@@ -174,6 +174,7 @@ def _decision(case: Case) -> Any:
     """By what the edge had at hand if that is all that can win, else as by the tables; both are the same."""
     by_tables = decide(case.sale, TOUCHES, VERSIONS, {}, COUPONS, {}, [])
     at_hand = complete_touches(case, VERSIONS)
+    assert case.is_again or not case.states or case.sale.visitors, "the sale was moved away from who bought"
     if at_hand is not None:
         assert decide(case.sale, at_hand, VERSIONS, {}, COUPONS, {}, []) == by_tables
     return by_tables, at_hand is None, case.is_disputed

@@ -142,6 +142,16 @@ def test_a_state_that_cannot_be_read_holds_nothing_up(server: Any) -> None:
     assert claims(server, (CLAIM, "", "mine"), touches={"v": AT}) == 1
 
 
+def test_states_that_are_too_large_together_are_not_written_at_once(server: Any) -> None:
+    """One sale's are, however large they are."""
+    for visitor in "vw":
+        server.set(keys.touches(0, "shoes", visitor), "x" * 300_000)
+    assert claims(server, (CLAIM, "", "mine"), (OTHER, "", "yours"), touches={"v": AT, "w": AT}) == -2
+    assert not server.exists(CLAIM, OTHER, STREAM)
+    assert claims(server, (CLAIM, "", "mine"), touches={"v": AT, "w": AT}) == 1
+    assert claims(server, (OTHER, "", "mine"), (THIRD, "", "yours"), touches={"v": AT}) == 1
+
+
 def test_nothing_is_claimed_where_nothing_can_be_appended(server: Any) -> None:
     """What comes first is what can fail."""
     server.set(STREAM, "no stream")

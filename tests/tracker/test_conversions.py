@@ -379,6 +379,36 @@ def test_a_report_that_waited_long_is_not_moved_to_a_click_that_came_after_it(ed
     assert edge.claim("spooled")["ts"] == NOW - 3_600_000
 
 
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("ahead_ms", [1, 299_999, 300_001, 86_400_000])
+def test_a_sale_that_is_moved_to_its_click_keeps_its_visitor(edge: Edge, ahead_ms: int, shards: int) -> None:
+    """However far apart the clocks: what a browser said counts from 5 minutes before the sale on."""
+    for shard in range(shards):
+        edge.server.redis.set(keys.ready(shard), 1)
+        edge.server.redis.set(keys.touches(shard, "shoes", "v"), f"ann boots c 01234567 {NOW + ahead_ms} {'i' * 32}")
+    order = next(f"o{n}" for n in range(99) if keys.shard_of_order("shoes", f"o{n}", "sale", shards) == 0)
+    assert edge.run(lambda worker: worker.submit(report(order, "pixel", "v"), {}), shards)[0] == Outcome.ACCEPTED
+    ((case,),), (entry,) = edge.cases(), edge.entries()
+    assert (case.sale.ts, case.sale.visitors) == (NOW + ahead_ms, ("v",))
+    assert entry[b"conversion_versions"][0]["visitors"] == ["v"]
+    (touch,) = complete_touches(case._replace(received_at=case.sale.ts), parse_versions(None)) or ()
+    assert touch.affiliate == "ann"
+
+
+def test_touches_go_to_the_stream_a_few_visitors_at_a_time_where_they_are_many(edge: Edge) -> None:
+    """Readers take many entries at once. One sale's are never too many."""
+    state = "\n".join(f"ann boots c 01234567 {NOW - 9000 + n} {n:032}" for n in range(1024))
+    for number in range(20):
+        edge.server.redis.set(keys.touches(0, "shoes", f"v{number}"), state)
+    assert edge.submit(*(report(f"o{n}", "pixel", f"v{n}") for n in range(20))) == [Outcome.ACCEPTED] * 20
+    sizes = [sum(map(len, fields.values())) for _, fields in edge.server.redis.xrange(STREAM)]
+    assert len(sizes) == 4 and max(sizes) < 600_000
+    assert len(edge.calls) == 6, "of 20, of 10, then of 5 each"
+    cases = [case for found in edge.cases() for case in found]
+    assert [case.order_id for case in cases] == [f"o{n}" for n in range(20)]
+    assert {case.states[f"v{n}"] for n, case in enumerate(cases)} == {state}
+
+
 def test_large_reports_go_to_the_log_server_a_few_at_a_time(edge: Edge) -> None:
     """Else a list of orders with hundreds of items would hold up clicks, and time out for everyone in the batch."""
     items = orjson.dumps([{"sku": "ä" * 100, "quantity": 1, "price": "1.0000"}] * 400).decode()
@@ -452,7 +482,11 @@ def test_whatever_goes_wrong_nobody_waits_for_ever(edge: Edge, shards: int) -> N
     assert outcome == Outcome.ACCEPTED and edge.counters["conversions_unrecorded:AssertionError"] == 70
 
 
-@pytest.mark.parametrize("spoilt", [b"\xff" * 60, b"x" * 20 + b"%d " % (NOW - 1) + b"i" * 32])
+SPOILT_TIMES = (b"          inf", b"0xfffffffffff", b"         1e14")
+SPOILT = (b"\xff" * 60, b"x" * 20 + b"%d " % (NOW - 1) + b"i" * 32)
+
+
+@pytest.mark.parametrize("spoilt", [*SPOILT, *(b"ann boots c 01234567 %b %b" % (ts, b"i" * 32) for ts in SPOILT_TIMES)])
 @pytest.mark.parametrize("shards", [1, 4])
 def test_touches_that_nobody_can_read_are_as_good_as_not_at_hand(edge: Edge, spoilt: bytes, shards: int) -> None:
     """Of this shard or of another; the tables know."""
