@@ -152,8 +152,8 @@ MUTANTS = (
         "touch_later_than_the_sale",
         "a sale is recorded with a click that another machine's clock has after it",
         "tracker/claim.lua",
-        "then newest[i], late = ts, true end",
-        "then newest[i] = ts end",
+        "newest[i], late = tonumber(ts), true",
+        "newest[i] = tonumber(ts)",
         (f"{_CLAIM}test_nothing_is_recorded_with_a_touch_that_is_later_than_the_sale",),
     ),
     Mutant(
