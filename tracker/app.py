@@ -271,19 +271,9 @@ async def serve(settings: Settings, redis_url: str, number: int, listener: socke
     await asyncio.gather(*(open_shard(shard) for shard in worker.log.shards))
     await worker.know_links()
     server = settings.server
-    limits = HttpLimits(
-        url_bytes=settings.limits.url_bytes,
-        header_bytes=settings.limits.header_bytes,
-        header_count=settings.limits.header_count,
-        body_bytes=settings.limits.body_bytes,
-        batch_body_bytes=settings.limits.batch_body_bytes,
-        keep_alive_seconds=server.keep_alive / 1000,
-        header_seconds=server.header_timeout / 1000,
-        body_seconds=server.body_timeout / 1000,
-    )
     config = uvicorn.Config(
         worker.api.app(),
-        http=click_protocol(worker.answer, limits),
+        http=click_protocol(worker.answer, HttpLimits.of(settings)),
         loop="none",
         lifespan="off",
         ws="none",

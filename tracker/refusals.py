@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import httptools
 
 from schemas.logs import logger
+from schemas.settings import Settings
 from tracker.pages import PIXEL
 from tracker.reader import PLAIN_BYTES_MAX, PLAIN_HEADERS_MAX
 
@@ -38,6 +39,20 @@ class HttpLimits:
     keep_alive_seconds: float
     header_seconds: float
     body_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "HttpLimits":
+        limits, server = settings.limits, settings.server
+        return cls(
+            url_bytes=limits.url_bytes,
+            header_bytes=limits.header_bytes,
+            header_count=limits.header_count,
+            body_bytes=limits.body_bytes,
+            batch_body_bytes=limits.batch_body_bytes,
+            keep_alive_seconds=server.keep_alive / 1000,
+            header_seconds=server.header_timeout / 1000,
+            body_seconds=server.body_timeout / 1000,
+        )
 
     @property
     def head_bytes(self) -> int:

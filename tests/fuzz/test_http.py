@@ -26,7 +26,7 @@ from tracker.refusals import HttpLimits
 from tracker.server import click_protocol
 from tracker.shard import Event
 
-LIMITS = HttpLimits(8704, 16384, 100, 65536, 1048576, 75, 5, 10)
+LIMITS = HttpLimits.of(Settings())
 RECORDS: dict[str, Any] = {
     "program:p": {
         "id": "p",

@@ -8,13 +8,14 @@ import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.settings import Settings
 from tracker import server
 from tracker.reader import Seen, plain
 from tracker.refusals import HttpLimits
 from tracker.server import click_protocol
 from tracker.short import ShortRequest
 
-LIMITS = HttpLimits(8704, 16384, 100, 65536, 1048576, 75, 5, 10)
+LIMITS = HttpLimits.of(Settings())
 BROWSER = b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PLAIN = (
     b"GET /c/boots?sub1=x HTTP/1.1\r\nHost: track.example\r\nUser-Agent: %b\r\nAccept: */*\r\n"
