@@ -13,14 +13,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from console import embedded
 from schemas.settings import load
@@ -260,6 +261,16 @@ class System:
                 return decided
             if time.monotonic() > deadline:
                 raise AssertionError(f"{order_id} is not decided: {answer.body!r}\n{self.logs()}")
+            time.sleep(0.05)
+
+    def wait_until(self, is_so: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
+        """Until it is so; what cannot be reached meanwhile is not so yet."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with suppress(OSError, RedisError):
+                if is_so():
+                    return
+            assert time.monotonic() < deadline, self.logs()
             time.sleep(0.05)
 
     def wait_for_rows(self, query: str, count: int, seconds: float = PATIENCE_SECONDS) -> None:

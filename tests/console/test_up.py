@@ -36,13 +36,6 @@ def _is_running(system: System, name: str) -> bool:
         return False
 
 
-def _until(is_so: Callable[[], bool], system: System, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, system.logs()
-        time.sleep(0.1)
-
-
 def _is_in_snapshot(system: System, link: str) -> bool:
     """It is written a second after a change."""
     path = system.data_dir / "links" / "links.snapshot"
@@ -168,7 +161,7 @@ def test_a_folder_with_a_long_path_works(tmp_path: Path) -> None:
 
 def test_the_private_port_tells_health_readiness_and_metrics(system: System) -> None:
     system.click("/c/boots")
-    _until(lambda: 'lastcookie_edge_total{outcome="clicks"' in _metrics(system), system)  # told every second
+    system.wait_until(lambda: 'lastcookie_edge_total{outcome="clicks"' in _metrics(system))  # told every second
     health = system.request("GET", "/healthz", port=system.admin_port, host="127.0.0.1")
     ready = system.request("GET", "/readyz", port=system.admin_port, host="127.0.0.1")
     assert (health.status, ready.status, ready.json["problems"]) == (200, 200, [])
@@ -195,7 +188,7 @@ def test_health_is_not_on_the_public_port(system: System) -> None:
 def test_links_are_served_at_once_from_the_snapshot_with_the_log_gone(start_system: Start) -> None:
     """Stopped, its log server's folder taken away, started again: the redirect works while the log is empty."""
     system = start_system()
-    _until(lambda: _is_in_snapshot(system, "boots"), system)
+    system.wait_until(lambda: _is_in_snapshot(system, "boots"))
     system.stop()
     (system.data_dir / "valkey").rename(system.folder / "lost")
     system.start()
@@ -210,7 +203,7 @@ def test_links_work_while_stores_cannot_be_reached_and_the_rest_when_they_can(
 ) -> None:
     """A first start without its stores fails; a later one redirects from the snapshot for as long as it takes."""
     system = start_system(redis={"url": valkey.url})
-    _until(lambda: _is_in_snapshot(system, "boots"), system)
+    system.wait_until(lambda: _is_in_snapshot(system, "boots"))
     system.stop()
     valkey.kill()
     system.start(wait=False)
@@ -222,7 +215,7 @@ def test_links_work_while_stores_cannot_be_reached_and_the_rest_when_they_can(
         except OSError:
             assert time.monotonic() < deadline, system.logs()
             time.sleep(0.1)
-    _until(lambda: _is_running(system, "engine"), system)  # it leaves the cores to the trackers first
+    system.wait_until(lambda: _is_running(system, "engine"))  # it leaves the cores to the trackers first
     engine = system.pid_of("engine")
     system.kill("engine")
     while not (_all_gone([engine]) and system.get("/c/boots").status == 302):

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,6 @@ def load(system: System, key: str) -> Iterator[tuple[list[str], list[str]]]:
             thread.join()
 
 
-def _wait(is_so: Callable[[], bool], system: System) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        with suppress(OSError):
-            if is_so():
-                return
-        assert time.monotonic() < deadline, system.logs()
-        time.sleep(0.05)
-
-
 def back_up(system: System, folder: Path, check: bool = True) -> Any:
     done = system.run("backup", str(folder), check=False)
     assert not check or done.returncode == 0, f"{done.stdout}{done.stderr}\n{system.logs()}"
@@ -76,15 +66,15 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_the_disk_is_lost(
             time.sleep(0.05)
         first = back_up(system, folder, check=False)
         assert first.returncode == 2 and not folder.exists() and (tmp_path / "fired").exists(), first
-        _wait(lambda: system._ask("GET", "/readyz").status == 200, system)
+        system.wait_until(lambda: system._ask("GET", "/readyz").status == 200, 60)
         system.kill("valkey", signal.SIGSTOP)
         try:
-            _wait(lambda: any((system.data_dir / "spool").glob("*/*.spool")), system)
+            system.wait_until(lambda: any((system.data_dir / "spool").glob("*/*.spool")))
             before = list(clicked), list(sold)
             back_up(system, folder)
         finally:
             system.kill("valkey", signal.SIGCONT)
-        _wait(lambda: len(clicked) > len(before[0]) + 20, system)
+        system.wait_until(lambda: len(clicked) > len(before[0]) + 20)
         after = len(clicked)
     assert [*folder.glob("spool/*/*.spool")]
     assert after > len(before[0]) > 200 and len(before[1]) > 50

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.exceptions import RedisError
 
 from schemas import keys
 from tests.system import System
@@ -54,19 +53,7 @@ def kill_and_delete(system: System) -> None:
         (system.data_dir / "valkey").mkdir()
     finally:
         os.kill(system.process.pid, signal.SIGCONT)
-    until(lambda: system.redis.get(keys.ready(0)) not in (None, epoch), system)
-
-
-def until(is_so: Callable[[], Any], system: System, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if is_so():
-                return
-        except (OSError, RedisError):
-            pass
-        assert time.monotonic() < deadline, system.logs()
-        time.sleep(0.05)
+    system.wait_until(lambda: system.redis.get(keys.ready(0)) not in (None, epoch))
 
 
 @contextmanager
@@ -121,7 +108,7 @@ def report(system: System, key: str, order: str, click_id: str) -> None:
         assert answer.status in (202, 503), system.logs()
         return answer.status == 202
 
-    until(is_taken, system)
+    system.wait_until(is_taken)
 
 
 def orders_of_each_shard(name: str) -> list[str]:
@@ -180,7 +167,7 @@ def test_state_lost_under_live_traffic_is_what_the_edge_had_written(
     with traffic(whole, [steady]):
         lost_at = time.monotonic()
         lose(whole)
-        until(lambda: len(gaps(whole)) == SHARDS, whole)
+        whole.wait_until(lambda: len(gaps(whole)) == SHARDS)
         reader, *others = last.values()
         early = orders_of_each_shard(f"{lose.__name__}-early")
         for order in early:  # the first sales of a stream without a position are compared with the tables anyway
