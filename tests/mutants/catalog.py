@@ -295,6 +295,22 @@ MUTANTS = (
         (f"{_APPEND}test_a_replay_of_what_was_not_applied_is_told_to_the_worker",),
     ),
     Mutant(
+        "whose_sale_it_is",
+        "a sale that is moved to its click is nobody's browser's any more",
+        "tracker/report_steps.py",
+        "claim = claim.moved_to(last)",
+        "claim = claim._replace(ts=last)",
+        ("tests/tracker/test_conversions.py::test_a_sale_that_is_moved_to_its_click_keeps_its_visitor",),
+    ),
+    Mutant(
+        "gap_of_touches_elsewhere",
+        "evidence of one shard is called incomplete as another's state was lost",
+        "attribution/case.py",
+        "(has_gap and bool(here))",
+        "has_gap",
+        ("tests/attribution/test_case.py::test_a_case_is_read_as_the_edge_writes_it",),
+    ),
+    Mutant(
         "gap",
         "evidence is called complete though state was lost",
         "attribution/case.py",
