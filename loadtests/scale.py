@@ -277,7 +277,7 @@ def run(options: argparse.Namespace, folder: Path) -> list[str]:
     scale = Scale(System(folder / "empty", settings), System(folder / "full", settings), options)
     result: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "command": "python -m loadtests.scale " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python -m loadtests.scale", *sys.argv[1:]]).replace(str(options.folder), "FOLDER"),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "settings": {"load": wrk.SETTINGS, "seconds": options.seconds, "clicks": options.clicks, **settings},

@@ -14,6 +14,8 @@ def scratch_folder(name: str, inside: Path | None = None) -> Iterator[Path]:
     """From here on SIGINT and SIGTERM end the command with 128 + their number, and what it started with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda given, _: sys.exit(128 + given))
+    if inside is not None:
+        inside.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=inside))
     try:
         yield folder
