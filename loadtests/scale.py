@@ -11,6 +11,7 @@ results/scale/.
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -277,7 +278,7 @@ def run(options: argparse.Namespace, folder: Path) -> list[str]:
     scale = Scale(System(folder / "empty", settings), System(folder / "full", settings), options)
     result: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "command": " ".join(["python -m loadtests.scale", *sys.argv[1:]]).replace(str(options.folder), "FOLDER"),
+        "command": re.sub(r"(--folder[= ])\S+", r"\1FOLDER", " ".join(["python -m loadtests.scale", *sys.argv[1:]])),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "settings": {"load": wrk.SETTINGS, "seconds": options.seconds, "clicks": options.clicks, **settings},

@@ -9,24 +9,21 @@ from itertools import pairwise
 from typing import Any
 
 import orjson
-import uvicorn
 from ada_url import parse_url
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.projection import Projection
 from schemas.settings import Settings
+from tests.connection import Transport, connections
 from tests.fuzz.budget import examples
 from tests.fuzz.hostile import damaged, pieces, texts
 from tracker.click_id import ClickIds
 from tracker.links import Links
 from tracker.rates import Rates
 from tracker.redirect import Redirect
-from tracker.refusals import HttpLimits
-from tracker.server import click_protocol
 from tracker.shard import Event
 
-LIMITS = HttpLimits.of(Settings())
 RECORDS: dict[str, Any] = {
     "program:p": {
         "id": "p",
@@ -46,29 +43,6 @@ ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z ]+\r\n((?:[a-z-]+: [ -~]*\r\n)+
 HEADERS = {"location", "set-cookie", "cache-control", "date", "content-length", "content-type", "connection", "allow"}
 HEADERS |= {"retry-after"}
 RAW = {*range(32), *range(127, 256)} - {*b"\r\n\t"}
-
-
-class Transport:
-    """A connection: what is written to it, and whether it has ended."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.has_ended = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("203.0.113.7", 4711) if name == "peername" else default
-
-    def is_closing(self) -> bool:
-        return self.has_ended
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def close(self) -> None:
-        self.has_ended = True
-
-    write_eof = abort = close
-    pause_reading = resume_reading = lambda self: None
 
 
 class Recorder:
@@ -94,10 +68,7 @@ def answers(packets: list[bytes]) -> tuple[bytes, list[bytes]]:
     transport = Transport()
 
     async def receive() -> None:
-        config = uvicorn.Config(_nothing_here, log_config=None, lifespan="off", ws="none")
-        config.load()
-        loop = asyncio.get_running_loop()
-        protocol = click_protocol(redirect.click, LIMITS)(config, uvicorn.server.ServerState(), {}, loop)
+        protocol = connections(redirect.click)()
         protocol.connection_made(transport)  # type: ignore[arg-type]
         for packet in packets:
             if not transport.has_ended:
@@ -108,11 +79,6 @@ def answers(packets: list[bytes]) -> tuple[bytes, list[bytes]]:
 
     asyncio.run(receive())
     return transport.written, log.lines
-
-
-async def _nothing_here(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
 
 
 raw = texts.map(lambda text: text.encode("utf-8", "replace"))

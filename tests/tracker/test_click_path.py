@@ -8,18 +8,14 @@ from types import FrameType
 from typing import Any
 
 import pytest
-import uvicorn
 
 import tracker
 from schemas.compiled import compiled
-from schemas.settings import Settings
+from tests.connection import connections
 from tests.journey import Story
 from tests.log_server import LogServer
 from tests.system import PERSON, ROOT
-from tracker.refusals import HttpLimits
-from tracker.server import click_protocol
 
-LIMITS = HttpLimits.of(Settings())
 REQUEST = (
     "GET /c/boots HTTP/1.1\r\nHost: localhost\r\n"
     f"User-Agent: {PERSON}\r\nReferer: https://blog.example/\r\n"
@@ -54,17 +50,9 @@ class LinesRun:
         return ran(frame, "", None)
 
 
-async def _nothing_here(scope: Any, receive: Any, send: Any) -> None:
-    raise AssertionError("a click went to the app")
-
-
 async def _lines_of_a_click(story: Story) -> LinesRun:
     """Of the second click on a connection: the first one makes what is remembered of link and browser."""
-    config = uvicorn.Config(_nothing_here, log_config=None, lifespan="off", ws="none")
-    config.load()
-    loop = asyncio.get_running_loop()
-    protocol = click_protocol(story.redirect.click, LIMITS)
-    server = await loop.create_server(lambda: protocol(config, uvicorn.server.ServerState(), {}, loop), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(connections(story.redirect.click), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
 
     async def click() -> bytes:

@@ -1,42 +1,22 @@
 """The short way into a click's request: it sees what the parser sees, and leaves the parser what it must not take."""
 
 import asyncio
-from typing import Any
 
 import pytest
-import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.settings import Settings
+from tests.connection import Transport, connections
 from tracker import server
 from tracker.reader import Seen, plain
-from tracker.refusals import HttpLimits
-from tracker.server import click_protocol
 from tracker.short import ShortRequest
 
-LIMITS = HttpLimits.of(Settings())
 BROWSER = b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PLAIN = (
     b"GET /c/boots?sub1=x HTTP/1.1\r\nHost: track.example\r\nUser-Agent: %b\r\nAccept: */*\r\n"
     b"Referer: https://blog.example/\r\nCookie: a=b; lc=Chxun7RZMjU\r\nX-Forwarded-For: 203.0.113.7, 10.0.0.1\r\n"
     b"Connection: keep-alive\r\nSec-GPC: 1\r\n\r\n"
 ) % BROWSER
-
-
-class Transport:
-    """Of a connection that nobody reads."""
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("203.0.113.7", 4711) if name == "peername" else default
-
-    def is_closing(self) -> bool:
-        return False
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    write_eof = close = abort = pause_reading = resume_reading = lambda self: None
 
 
 def seen_by_the_parser(data: bytes) -> list[tuple[Seen, bool]]:
@@ -48,10 +28,7 @@ def seen_by_the_parser(data: bytes) -> list[tuple[Seen, bool]]:
         request.respond(b"HTTP/1.1 302 Found\r\n", b"")
 
     async def receive() -> None:
-        config = uvicorn.Config(lambda: None, log_config=None, lifespan="off", ws="none")
-        config.load()
-        state = uvicorn.server.ServerState()
-        protocol = click_protocol(handle, LIMITS)(config, state, {}, asyncio.get_running_loop())
+        protocol = connections(handle)()
         protocol.connection_made(Transport())  # type: ignore[arg-type]
         protocol.data_received(data)
 
