@@ -38,7 +38,7 @@ for i = 1, #KEYS - claims - 3 do
     newest[i], late = tonumber(ts), true
   end
 end
-if size > 524288 and claims > 1 then return -2 end
+if size > 524288 and claims > 1 then return -2 end -- as much as the edge sends of lines (report_batch.py)
 if late then
   for i = 1, #newest do answers[claims + i] = newest[i] end
   return answers

@@ -10,6 +10,7 @@ meanwhile is the next. HTTP is in api.py, the rows are in report_rows.py.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ _BATCH_MAX = 64
 
 class NotRecorded(Exception):
     """The log cannot take a conversion now: 503, try again."""
+
+
+@dataclass
+class _Known:
+    """What tries to record a batch have found out for the next one."""
+
+    claims: dict[str, bytes]
+    """Of orders that are not thought to be new."""
+    most: int
+    """Reports that one call takes."""
+    newest: dict[Visitor, int] = field(default_factory=dict)
+    """Times of last touches, where they are later than a sale."""
 
 
 class Conversions:
@@ -124,12 +137,10 @@ class Conversions:
     async def _record(self, shard: int, batch: list[Waiting]) -> None:
         """Record a batch and answer everyone in it."""
         failure: Exception = NotRecorded(f"not recorded in {_TRIES_MAX} tries: others report the same orders")
-        newest: dict[Visitor, int] = {}
-        most = len(batch)
         try:
-            claims = await self._old_claims(shard, batch)
+            known = _Known(await self._old_claims(shard, batch), len(batch))
             for _ in range(_TRIES_MAX):
-                most = await self._try(shard, batch, most, claims, newest)
+                await self._try(shard, batch, known)
                 if not batch:
                     return
         except NotRecorded as error:
@@ -140,29 +151,26 @@ class Conversions:
         for waiting in batch:
             tell(waiting, _unrecorded(failure))
 
-    async def _try(
-        self, shard: int, batch: list[Waiting], most: int, claims: dict[str, bytes], newest: dict[Visitor, int]
-    ) -> int:
-        """One call for so many, unless they are large; leaves in the batch those that are not recorded yet. Returns how
-        many the next try is to take. `claims` and `newest` are what is known of orders and last touches, for both."""
-        steps = Steps.of(batch[:most], claims, newest, self._clock(), self._links, self._new_id)
+    async def _try(self, shard: int, batch: list[Waiting], known: _Known) -> None:
+        """One call for as many as it takes, fewer if they are large; leaves in the batch what is not recorded."""
+        steps = Steps.of(batch[: known.most], known.claims, known.newest, self._clock(), self._links, self._new_id)
         for waiting, error in steps.refused:
             batch.remove(waiting)
             tell(waiting, error)
         made = steps.made
         if not made:
-            return most
+            return
         writing = Writing(shard, made)
         answers = await self._script(keys=writing.keys, args=writing.arguments)
         if answers == -1:
             raise NotRecorded("claims are being rebuilt")
         if answers == -2:  # their visitors have many touches
-            writing.take_back(claims)
-            return len(made) // 2
-        left = set() if answers == 1 else writing.not_recorded(answers, claims, newest)
+            writing.take_back(known.claims)
+            known.most = len(made) // 2
+            return
+        left = set() if answers == 1 else writing.not_recorded(answers, known.claims, known.newest)
         batch[: len(made)] = [one.waiting for one in made if one.waiting.key in left]
         tell_all([one for one in made if one.waiting.key not in left], self._counters)
-        return most
 
     async def _old_claims(self, shard: int, batch: Iterable[Waiting]) -> dict[str, bytes]:
         """Of those orders whose reports are dated too far back, unless they are known: these are not thought to be new.

@@ -300,7 +300,7 @@ MUTANTS = (
         "tracker/report_steps.py",
         "claim = claim.moved_to(last)",
         "claim = claim._replace(ts=last)",
-        ("tests/tracker/test_conversions.py::test_a_sale_that_is_moved_to_its_click_keeps_its_visitor",),
+        ("tests/tracker/test_touches_of_sales.py::test_a_sale_that_is_moved_to_its_click_keeps_its_visitor",),
     ),
     Mutant(
         "gap_of_touches_elsewhere",

@@ -2,115 +2,24 @@
 
 import asyncio
 import threading
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
 import pytest
-import redis.asyncio
 
-from attribution.case import Case, complete_touches, read_cases
 from schemas import keys
-from schemas.projection import Projection
-from schemas.terms import parse_versions
 from tests.log_server import LogServer
+from tests.reporting import NOW, STREAM, Edge, report
 from tracker.conversions import Conversions, NotRecorded
-from tracker.links import Links
 from tracker.report_fields import FieldError
 from tracker.reports import Outcome, Report
-
-NOW = 1_767_225_600_000
-STREAM = keys.conversions(0)
-
-
-class Edge:
-    """A worker of its own, on a log server that others write into too."""
-
-    def __init__(self, server: LogServer) -> None:
-        self.server = server
-        self.counters: Counter[str] = Counter()
-        self.before_script: Callable[[], object] = lambda: None
-        self.calls: list[str] = []
-
-    def run(self, story: Callable[[Conversions], Awaitable[Any]], shards: int = 1) -> Any:
-        """Tell a story to a worker."""
-
-        async def told() -> Any:
-            ids = iter(range(10**6))
-            client = redis.asyncio.Redis(unix_socket_path=str(self.server.socket))
-            worker = Conversions(
-                Watched(client, self), shards, Links(Projection()), lambda: NOW, lambda: str(next(ids)), self.counters
-            )
-            try:
-                return await story(worker)
-            finally:
-                await client.aclose()
-
-        return asyncio.run(told())
-
-    def submit(self, *reports: Report) -> list[Any]:
-        """What is answered to reports that come at once: the outcome, or the exception."""
-
-        async def story(worker: Conversions) -> list[Any]:
-            asked = (worker.submit(one, {}) for one in reports)
-            answers = await asyncio.gather(*asked, return_exceptions=True)
-            return [answer[0] if isinstance(answer, tuple) else answer for answer in answers]
-
-        found: list[Any] = self.run(story)
-        return found
-
-    def entries(self) -> list[dict[bytes, list[Any]]]:
-        """Of the stream: each field's rows."""
-        rows = (b"reports", b"conversion_versions", b"confirmed")
-        return [
-            {
-                name: [orjson.loads(line) for line in value.split(b"\n")]
-                for name, value in fields.items()
-                if name in rows
-            }
-            for _, fields in self.server.redis.xrange(STREAM)
-        ]
-
-    def cases(self) -> list[list[Case]]:
-        """Of the stream: what is to be decided by each entry."""
-        return [[*read_cases(fields)] for _, fields in self.server.redis.xrange(STREAM)]
-
-    def claim(self, order: str) -> Any:
-        return orjson.loads(self.server.redis.get(keys.claim(0, "shoes", order, "sale")))
-
-
-class Watched:
-    """The client; says what is asked of the server, and lets somebody in before a claim is written."""
-
-    def __init__(self, client: Any, edge: Edge) -> None:
-        self._client = client
-        self._edge = edge
-
-    async def mget(self, *names: Any) -> Any:
-        self._edge.calls.append("mget")
-        return await self._client.mget(*names)
-
-    def register_script(self, text: str) -> Any:
-        script = self._client.register_script(text)
-
-        async def call(**given: Any) -> Any:
-            self._edge.calls.append("script")
-            before, self._edge.before_script = self._edge.before_script, lambda: None
-            before()
-            return await script(**given)
-
-        return call
 
 
 @pytest.fixture
 def edge(log_server: LogServer) -> Iterator[Edge]:
     log_server.redis.set(keys.ready(0), 1)
     yield Edge(log_server)
-
-
-def report(order: str, source: str = "postback", visitor: str | None = None, **content: Any) -> Report:
-    return Report("shoes", order, "sale", source, NOW, NOW, content, visitor)
 
 
 def threaded(work: Callable[[], object]) -> None:
@@ -262,153 +171,6 @@ def test_who_gives_up_waiting_costs_the_others_nothing(edge: Edge) -> None:
     assert [line["order_id"] for entry in edge.entries() for line in entry[b"reports"]] == ["a", "b", "c", "d"]
 
 
-def test_touches_that_another_shard_keeps_hold_up_only_who_needs_them(edge: Edge) -> None:
-    """Its server does not answer: who names such a visitor is told to come again, the others are recorded."""
-    shards = 4
-    order, other = [f"o{n}" for n in range(99) if keys.shard_of_order("shoes", f"o{n}", "sale", shards) == 0][:2]
-    here, there = (
-        next(f"v{n}" for n in range(99) if keys.shard_of_visitor(f"v{n}", shards) == shard) for shard in (0, 3)
-    )
-    for shard, visitor in ((0, here), (3, there)):
-        touch = f"of {shard}" + "x" * 50 + f"{NOW - 1} " + "i" * 32
-        edge.server.redis.set(keys.touches(shard, "shoes", visitor), touch)
-        edge.server.redis.set(keys.ready(shard), 1)
-    answering = asyncio.Event()
-
-    async def story(worker: Conversions) -> Any:
-        mget = worker._redis.mget
-
-        async def slow(*names: Any) -> Any:
-            if any("{3}" in str(name) for name in names):
-                await answering.wait()
-            return await mget(*names)
-
-        worker._redis.mget = slow
-        waits = asyncio.ensure_future(worker.submit(report(order, "pixel", there), {}))
-        done = await worker.submit(report(order, "pixel", here), {})
-        assert not waits.done()
-        answering.set()
-        return done[0], (await waits)[0]
-
-    assert edge.run(story, shards) == (Outcome.ACCEPTED, Outcome.DUPLICATE)
-    (first,), (second,) = edge.cases()
-    assert first.states.keys() == {here} and first.states[here].startswith("of 0x") and not first.has_gap
-    assert (second.sale.visitors, second.is_again) == ((here, there), True), "decided from the tables"
-
-    async def broken(worker: Conversions) -> Any:
-        mget = worker._redis.mget
-
-        async def refuses(*names: Any) -> Any:
-            if any("{3}" in str(name) for name in names):
-                raise OSError("no such server")
-            return await mget(*names)
-
-        worker._redis.mget = refuses
-        reports = (
-            report(other, "pixel", there),
-            report(other, "pixel", here),
-            report(order, "pixel", here),  # says nothing new
-            report(order, "pixel", here, customer_id="k"),  # has the sale of all its visitors decided again
-        )
-        asked = (worker.submit(one, {}) for one in reports)
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    refused, taken, known, again = edge.run(broken, shards)
-    assert isinstance(refused, NotRecorded)
-    assert (taken[0], known[0], again[0]) == (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.DUPLICATE)
-    last = edge.cases()[-1][-1]
-    assert (last.order_id, last.sale.visitors, last.is_again) == (order, (here, there), True)
-
-
-def test_each_has_the_touches_as_they_were_when_it_came(edge: Edge) -> None:
-    """Two name a visitor of another shard; the first of them hangs, at a third, until the second waits with it."""
-    shards = 4
-    orders = [f"o{n}" for n in range(99) if keys.shard_of_order("shoes", f"o{n}", "sale", shards) == 0][:2]
-    visitor, slow = (
-        next(f"v{n}" for n in range(99) if keys.shard_of_visitor(f"v{n}", shards) == shard) for shard in (2, 3)
-    )
-    for shard in range(shards):
-        edge.server.redis.set(keys.ready(shard), 1)
-    second_waits = asyncio.Event()
-
-    async def story(worker: Conversions) -> Any:
-        mget, begin = worker._redis.mget, asyncio.Event()
-
-        async def hangs(*names: Any) -> Any:
-            if "{3}" in str(names[0]):
-                begin.set()
-                await second_waits.wait()
-            return await mget(*names)
-
-        worker._redis.mget = hangs
-        first = Report("shoes", orders[0], "sale", "pixel", NOW, NOW, {}, visitor, "c", slow)
-        asked = [asyncio.ensure_future(worker.submit(first, {}))]
-        await begin.wait()
-        edge.server.redis.set(keys.touches(2, "shoes", visitor), "a click" + "x" * 50 + f"{NOW - 1} " + "i" * 32)
-        asked.append(asyncio.ensure_future(worker.submit(report(orders[1], "pixel", visitor), {})))
-        recorded = worker._record
-
-        async def together(shard: int, batch: Any) -> None:
-            second_waits.set()
-            while len(batch) < 2:
-                await asyncio.sleep(0)
-                batch += worker._waiting[shard]
-                worker._waiting[shard].clear()
-            await recorded(shard, batch)
-
-        worker._record = together  # type: ignore[method-assign]
-        return [answer[0] for answer in await asyncio.gather(*asked)]
-
-    assert edge.run(story, shards) == [Outcome.ACCEPTED] * 2
-    ((of_second, of_first),) = edge.cases()
-    assert (of_second.order_id, of_first.order_id) == (orders[1], orders[0])
-    assert of_first.states[visitor] == "" and of_second.states[visitor].startswith("a click")
-
-
-def test_a_report_that_waited_long_is_not_moved_to_a_click_that_came_after_it(edge: Edge) -> None:
-    """Out of a spool: the clicks of the time since are there already, and those of its own time may be gone."""
-    touch = "of alice" + "x" * 50 + f"{NOW - 1} " + "i" * 32
-    edge.server.redis.set(keys.touches(0, "shoes", "v"), touch)
-    spooled = Report("shoes", "spooled", "sale", "pixel", NOW - 3_600_000, NOW - 3_600_000, {}, "v")
-    ahead = Report("shoes", "ahead", "sale", "pixel", NOW - 2, NOW - 2, {}, "v")
-    assert edge.submit(spooled, ahead) == [Outcome.ACCEPTED] * 2
-    assert edge.calls == ["script", "script"], "the first finds the click later than the sale, and records nothing"
-    (entry,), (cases,) = edge.entries(), edge.cases()
-    assert [(case.sale.ts, case.has_gap) for case in cases] == [(NOW - 3_600_000, True), (NOW - 1, False)]
-    assert [row["ts"] for row in entry[b"conversion_versions"]] == [str(NOW - 3_600_000), str(NOW - 1)]
-    assert edge.claim("spooled")["ts"] == NOW - 3_600_000
-
-
-@pytest.mark.parametrize("shards", [1, 4])
-@pytest.mark.parametrize("ahead_ms", [1, 299_999, 300_001, 86_400_000])
-def test_a_sale_that_is_moved_to_its_click_keeps_its_visitor(edge: Edge, ahead_ms: int, shards: int) -> None:
-    """However far apart the clocks: what a browser said counts from 5 minutes before the sale on."""
-    for shard in range(shards):
-        edge.server.redis.set(keys.ready(shard), 1)
-        edge.server.redis.set(keys.touches(shard, "shoes", "v"), f"ann boots c 01234567 {NOW + ahead_ms} {'i' * 32}")
-    order = next(f"o{n}" for n in range(99) if keys.shard_of_order("shoes", f"o{n}", "sale", shards) == 0)
-    assert edge.run(lambda worker: worker.submit(report(order, "pixel", "v"), {}), shards)[0] == Outcome.ACCEPTED
-    ((case,),), (entry,) = edge.cases(), edge.entries()
-    assert (case.sale.ts, case.sale.visitors) == (NOW + ahead_ms, ("v",))
-    assert entry[b"conversion_versions"][0]["visitors"] == ["v"]
-    (touch,) = complete_touches(case._replace(received_at=case.sale.ts), parse_versions(None)) or ()
-    assert touch.affiliate == "ann"
-
-
-def test_touches_go_to_the_stream_a_few_visitors_at_a_time_where_they_are_many(edge: Edge) -> None:
-    """Readers take many entries at once. One sale's are never too many."""
-    state = "\n".join(f"ann boots c 01234567 {NOW - 9000 + n} {n:032}" for n in range(1024))
-    for number in range(20):
-        edge.server.redis.set(keys.touches(0, "shoes", f"v{number}"), state)
-    assert edge.submit(*(report(f"o{n}", "pixel", f"v{n}") for n in range(20))) == [Outcome.ACCEPTED] * 20
-    sizes = [sum(map(len, fields.values())) for _, fields in edge.server.redis.xrange(STREAM)]
-    assert len(sizes) == 4 and max(sizes) < 600_000
-    assert len(edge.calls) == 6, "of 20, of 10, then of 5 each"
-    cases = [case for found in edge.cases() for case in found]
-    assert [case.order_id for case in cases] == [f"o{n}" for n in range(20)]
-    assert {case.states[f"v{n}"] for n, case in enumerate(cases)} == {state}
-
-
 def test_large_reports_go_to_the_log_server_a_few_at_a_time(edge: Edge) -> None:
     """Else a list of orders with hundreds of items would hold up clicks, and time out for everyone in the batch."""
     items = orjson.dumps([{"sku": "ä" * 100, "quantity": 1, "price": "1.0000"}] * 400).decode()
@@ -474,35 +236,8 @@ def test_whatever_goes_wrong_nobody_waits_for_ever(edge: Edge, shards: int) -> N
         worker._redis.mget, worker._script = mget, script
         return answers, await worker.submit(report("o"), {})
 
-    for shard in range(shards):
-        edge.server.redis.set(keys.ready(shard), 1)
+    edge.know_claims(shards)
     answers, (outcome, _) = edge.run(story, shards)
     assert all(isinstance(answer, RuntimeError) and str(answer.__cause__) == "a defect" for answer in answers)
     assert len({id(answer) for answer in answers}) == 70
     assert outcome == Outcome.ACCEPTED and edge.counters["conversions_unrecorded:AssertionError"] == 70
-
-
-SPOILT_TIMES = (b"          inf", b"0xfffffffffff", b"         1e14")
-SPOILT = (b"\xff" * 60, b"x" * 20 + b"%d " % (NOW - 1) + b"i" * 32)
-
-
-@pytest.mark.parametrize("spoilt", [*SPOILT, *(b"ann boots c 01234567 %b %b" % (ts, b"i" * 32) for ts in SPOILT_TIMES)])
-@pytest.mark.parametrize("shards", [1, 4])
-def test_touches_that_nobody_can_read_are_as_good_as_not_at_hand(edge: Edge, spoilt: bytes, shards: int) -> None:
-    """Of this shard or of another; the tables know."""
-    for shard in range(shards):
-        edge.server.redis.set(keys.touches(shard, "shoes", "v"), spoilt)
-        edge.server.redis.set(keys.ready(shard), 1)
-    orders = [f"o{n}" for n in range(99) if keys.shard_of_order("shoes", f"o{n}", "sale", shards) == 0][:3]
-
-    async def story(worker: Conversions) -> Any:
-        visitors = None, "v", None
-        asked = (
-            worker.submit(report(order, "pixel", visitor), {}) for order, visitor in zip(orders, visitors, strict=True)
-        )
-        return [outcome for outcome, _ in await asyncio.gather(*asked)]
-
-    assert edge.run(story, shards) == [Outcome.ACCEPTED] * 3
-    cases = {case.order_id: case for found in edge.cases() for case in found}
-    at_hand = [complete_touches(cases[order], parse_versions([{"from": 0}])) for order in orders]
-    assert at_hand == [[], None, []]
