@@ -42,6 +42,7 @@ class HttpLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> "HttpLimits":
+        """By the settings, whose times are in ms."""
         limits, server = settings.limits, settings.server
         return cls(
             url_bytes=limits.url_bytes,
